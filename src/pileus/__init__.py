@@ -1,0 +1,1 @@
+"""Pileus: the OpenStack cloud platform as one readable Python package."""
