@@ -1,0 +1,264 @@
+"""Fernet tokens and the repository of their keys.
+
+A token says who asked for what scope, how, and until when; nothing about rights. The payload is msgpack, first element
+is the version of its form (one per scope); ids of 32 hexadecimal digits travel as 16 bytes. A project token with two
+audit ids is 204 characters, any token stays below 250 as long as its ids are of that kind.
+
+Keys live in files named by whole numbers, as in keystone: 0 is staged (accepted, becomes the next primary), the highest
+is primary (it encrypts), those between are secondary (accepted until they are pruned).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import dataclasses
+import datetime as dt
+import fcntl
+import logging
+import os
+import pathlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken
+
+from pileus.kernel import clock, ids
+
+_log = logging.getLogger(__name__)
+
+# Position in this list is the bit in the payload's mask: append only.
+METHODS = ("password", "token", "application_credential", "totp", "external", "mapped", "oauth1", "trust")
+
+_UNSCOPED, _DOMAIN, _PROJECT, _TRUST, _SYSTEM, _APPLICATION_CREDENTIAL = 0, 1, 2, 3, 8, 9
+
+
+class TokenInvalid(Exception):
+    """Not a token of ours, or encrypted with a key that is gone."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """Who a token stands for. At most one of project_id, domain_id, system is set."""
+
+    user_id: str
+    methods: tuple[str, ...]
+    issued_at: dt.datetime
+    expires_at: dt.datetime
+    audit_ids: tuple[str, ...]
+    project_id: str | None = None
+    domain_id: str | None = None
+    system: str | None = None
+    trust_id: str | None = None
+    application_credential_id: str | None = None
+
+    @property
+    def audit_id(self) -> str:
+        """Names this token."""
+        return self.audit_ids[0]
+
+    @property
+    def chain_id(self) -> str:
+        """Names the first token of the chain that this one was made from."""
+        return self.audit_ids[-1]
+
+    @property
+    def unscoped(self) -> bool:
+        return self.project_id is None and self.domain_id is None and self.system is None
+
+
+def new_audit_id() -> str:
+    """22 URL-safe characters that name a token without giving it away."""
+    return base64.urlsafe_b64encode(ids.token_bytes(16)).decode().rstrip("=")
+
+
+class KeyRepository:
+    """A directory of Fernet keys, shared by processes: read again when it changes, written atomically."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._stamp: int | None = None
+        self._keys: tuple[Fernet, ...] = ()
+
+    def fernets(self) -> tuple[Fernet, ...]:
+        """Primary first. Raises FileNotFoundError when there is no repository."""
+        stamp = self.path.stat().st_mtime_ns
+        if stamp != self._stamp:
+            with self._lock:
+                self._keys = tuple(Fernet(self._file(number).read_bytes()) for number in reversed(self._numbers()))
+                self._stamp = stamp
+                if not self._keys:
+                    raise FileNotFoundError(f"there is no key in {self.path}")
+        return self._keys
+
+    def setup(self) -> None:
+        """Make the directory with a staged and a primary key unless it has keys."""
+        with self._exclusive():
+            if not self._numbers():
+                self._write(1)
+                self._write(0)
+
+    def rotate(self, max_active: int = 3) -> int:
+        """Make the staged key primary and stage a new one; returns the number of the primary key.
+
+        At most `max_active` keys stay, the oldest secondary ones go first: tokens that they encrypted end with them.
+        """
+        self.setup()
+        with self._exclusive():
+            numbers = self._numbers()
+            primary = max(numbers) + 1
+            if 0 in numbers:
+                self._file(0).rename(self._file(primary))
+            else:  # a rotation was killed between its two steps: the newest key has just become primary
+                primary = max(numbers)
+            self._write(0)
+            secondaries = [number for number in self._numbers() if number not in {0, primary}]
+            surplus = len(secondaries) - max(max_active - 2, 0)
+            for number in secondaries[: max(surplus, 0)]:
+                self._file(number).unlink()
+        _log.info("fernet keys rotated", extra={"primary": primary})
+        return primary
+
+    def _file(self, number: int) -> pathlib.Path:
+        return self.path / str(number)
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(file.name) for file in self.path.iterdir() if file.name.isdigit())
+
+    def _write(self, number: int) -> None:
+        new = self.path / f".{number}.new"
+        with contextlib.suppress(FileNotFoundError):
+            new.unlink()
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(base64.urlsafe_b64encode(ids.token_bytes(32)))
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(self._file(number))
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One process at a time changes the repository; the lock file is beside the keys and not a number."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+            directory = os.open(self.path, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        finally:
+            os.close(descriptor)
+
+
+def encode(claims: Claims, keys: KeyRepository) -> str:
+    """The token of these claims, without padding characters."""
+    payload = msgspec.msgpack.encode(_payload(claims))
+    return keys.fernets()[0].encrypt_at_time(payload, int(clock.time())).rstrip(b"=").decode()
+
+
+def decode(token: str, keys: KeyRepository) -> Claims:
+    """What a token says, whether it has expired or not. Raises TokenInvalid."""
+    if not token.isascii() or len(token) > 1024:
+        raise TokenInvalid
+    padded = token.encode() + b"=" * (-len(token) % 4)
+    for fernet in keys.fernets():
+        try:
+            payload = fernet.decrypt(padded)
+        except InvalidToken:
+            continue
+        try:
+            return _claims(msgspec.msgpack.decode(payload))
+        except (msgspec.DecodeError, ValueError, TypeError, IndexError) as error:
+            raise TokenInvalid from error
+    raise TokenInvalid
+
+
+def _payload(claims: Claims) -> list[Any]:
+    common = [
+        _packed_id(claims.user_id),
+        sum(1 << METHODS.index(method) for method in claims.methods),
+        _microseconds(claims.issued_at),
+        _microseconds(claims.expires_at),
+        b"".join(_audit_bytes(audit_id) for audit_id in claims.audit_ids),
+    ]
+    if claims.application_credential_id is not None:
+        scope = [_packed_id(claims.project_id or ""), _packed_id(claims.application_credential_id)]
+        return [_APPLICATION_CREDENTIAL, *common, *scope]
+    if claims.trust_id is not None:
+        return [_TRUST, *common, _packed_id(claims.project_id or ""), _packed_id(claims.trust_id)]
+    if claims.project_id is not None:
+        return [_PROJECT, *common, _packed_id(claims.project_id)]
+    if claims.domain_id is not None:
+        return [_DOMAIN, *common, _packed_id(claims.domain_id)]
+    if claims.system is not None:
+        return [_SYSTEM, *common, claims.system]
+    return [_UNSCOPED, *common]
+
+
+def _claims(payload: Sequence[Any]) -> Claims:
+    version, user, mask, issued, expires, audit = payload[:6]
+    scope: dict[str, str] = {}
+    if version == _PROJECT:
+        scope = {"project_id": _unpacked_id(payload[6])}
+    elif version == _DOMAIN:
+        scope = {"domain_id": _unpacked_id(payload[6])}
+    elif version == _SYSTEM:
+        scope = {"system": payload[6]}
+    elif version == _TRUST:
+        scope = {"project_id": _unpacked_id(payload[6]), "trust_id": _unpacked_id(payload[7])}
+    elif version == _APPLICATION_CREDENTIAL:
+        scope = {"project_id": _unpacked_id(payload[6]), "application_credential_id": _unpacked_id(payload[7])}
+    elif version != _UNSCOPED:
+        raise ValueError(f"payload version {version}")
+    return Claims(
+        user_id=_unpacked_id(user),
+        methods=tuple(method for bit, method in enumerate(METHODS) if mask >> bit & 1),
+        issued_at=_moment(issued),
+        expires_at=_moment(expires),
+        audit_ids=tuple(_audit_text(audit[start : start + 16]) for start in range(0, len(audit), 16)),
+        **scope,
+    )
+
+
+def _packed_id(value: str) -> bytes | str:
+    if len(value) == 32 and value.islower() | value.isdigit():
+        with contextlib.suppress(ValueError):
+            packed = bytes.fromhex(value)
+            if packed.hex() == value:
+                return packed
+    return value
+
+
+def _unpacked_id(value: bytes | str) -> str:
+    return value.hex() if isinstance(value, bytes) else value
+
+
+_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - moments are naive UTC everywhere
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+def _microseconds(moment: dt.datetime) -> int:
+    """Whole microseconds, so that a revocation can tell apart tokens of the same second."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _moment(microseconds: int) -> dt.datetime:
+    return _EPOCH + dt.timedelta(microseconds=microseconds)
+
+
+def _audit_bytes(audit_id: str) -> bytes:
+    return base64.urlsafe_b64decode(audit_id + "==")
+
+
+def _audit_text(packed: bytes) -> str:
+    return binascii.b2a_base64(packed, newline=False).decode().translate(_URL_SAFE).rstrip("=")
+
+
+_URL_SAFE = str.maketrans("+/", "-_")
