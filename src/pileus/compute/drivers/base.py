@@ -1,0 +1,165 @@
+"""The contract of a hypervisor driver, and the rules that every driver shares: legal power actions and console tails.
+
+A driver runs on one host inside the compute agent. All methods block, may be called from several threads at once for different servers (the agent
+serializes the calls of one server) and are idempotent: repeating one that has succeeded changes nothing and succeeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, Protocol
+
+from pileus.compute.wire import HostResources, PowerState, ServerDoc
+
+Action = Literal["start", "stop", "press_power_button", "reboot_hard", "pause", "unpause", "suspend", "resume"]
+Changed = Callable[[str], None]
+"""Called with a server id when its power state may have changed by itself; from a thread of the driver, must not block."""
+
+CONSOLE_BYTES = 102400
+"""How much of the end of a console log is ever read."""
+
+
+class DriverError(Exception):
+    """What a driver refuses or fails at. The class name travels as the error's kind, the text is for operator and user."""
+
+
+class DriverFailed(DriverError):
+    """The hypervisor or a tool of the host failed."""
+
+
+class NotPrepared(DriverError):
+    """The disks of the server are not there yet."""
+
+
+class ServerMissing(DriverError):
+    """The host does not have the server."""
+
+
+class BadState(DriverError):
+    """The present power state does not allow the action."""
+
+
+class ImageRefused(DriverError):
+    """The image cannot be used: wrong checksum, wrong format, too large for the flavor, refers to other files."""
+
+
+class ImageSource(Protocol):
+    """Where images come from: the image service as the agent reaches it."""
+
+    def show(self, image_id: str) -> Mapping[str, Any]:
+        """The image's record, in the image API's names."""
+        ...
+
+    def download(self, image_id: str) -> Iterator[bytes]:
+        """The image's data, in pieces."""
+        ...
+
+
+class ComputeDriver(Protocol):
+    """What a hypervisor offers to the agent."""
+
+    def start(self, changed: Changed) -> None:
+        """Connect and take up the servers that are there already."""
+        ...
+
+    def stop(self) -> None:
+        """Disconnect; servers keep running."""
+        ...
+
+    def images_ready(self, doc: ServerDoc) -> bool:
+        """Whether `prepare` can go ahead without a download."""
+        ...
+
+    def fetch_images(self, doc: ServerDoc, source: ImageSource) -> None:
+        """Download and check what the server boots from. Slow; raises ImageRefused for what can never work."""
+        ...
+
+    def prepare(self, doc: ServerDoc) -> None:
+        """Make the server's directory, disks and config drive. Existing disks are kept as they are."""
+        ...
+
+    def create(self, doc: ServerDoc) -> None:
+        """Make the network devices and the guest, and start it paused. NotPrepared without disks; an existing guest is left alone."""
+        ...
+
+    def unfreeze(self, server_id: str) -> None:
+        """Let a guest run that `create` started paused."""
+        ...
+
+    def destroy(self, server_id: str, *, keep_disks: bool = False) -> None:
+        """Remove the guest and everything that belongs to it; with `keep_disks` the directory stays. Succeeds when nothing is there."""
+        ...
+
+    def power(self, server_id: str, action: Action, doc: ServerDoc | None = None) -> None:
+        """Do one power action (see `needed`). With `doc` a `start` or `reboot_hard` also takes over what changed in the document."""
+        ...
+
+    def state(self, server_id: str) -> PowerState:
+        """The power state, "missing" when the host does not have the server."""
+        ...
+
+    def states(self) -> dict[str, PowerState]:
+        """Power states of all servers of this installation on the host; "missing" for those that have files here and no guest."""
+        ...
+
+    def document(self, server_id: str) -> ServerDoc | None:
+        """The document the server was last made from, None when the host has none."""
+        ...
+
+    def console(self, server_id: str, lines: int | None) -> str:
+        """The last lines of what the guest wrote to its serial console; None = all that is kept. ServerMissing when it is not here."""
+        ...
+
+    def resources(self) -> HostResources:
+        """What the host has and how much of it is in use."""
+        ...
+
+    def watch(self) -> None:
+        """Called every few seconds: restart helpers of the hypervisor that died, reconnect."""
+        ...
+
+    def tidy(self) -> None:
+        """Called every few minutes: remove what nobody needs any more, such as old cached images."""
+        ...
+
+
+_DO: Mapping[Action, frozenset[PowerState]] = {
+    "start": frozenset({"shutdown", "crashed"}),
+    "stop": frozenset({"running", "paused", "crashed", "suspended"}),
+    "press_power_button": frozenset({"running"}),
+    "reboot_hard": frozenset({"running", "paused", "crashed", "shutdown", "suspended"}),
+    "pause": frozenset({"running"}),
+    "unpause": frozenset({"paused"}),
+    "suspend": frozenset({"running", "paused"}),
+    "resume": frozenset({"suspended"}),
+}
+_DONE: Mapping[Action, frozenset[PowerState]] = {
+    "start": frozenset({"running"}),
+    "stop": frozenset({"shutdown"}),
+    "press_power_button": frozenset({"shutdown", "crashed"}),
+    "reboot_hard": frozenset(),
+    "pause": frozenset({"paused"}),
+    "unpause": frozenset({"running"}),
+    "suspend": frozenset({"suspended"}),
+    "resume": frozenset({"running"}),
+}
+
+
+def needed(server_id: str, action: Action, state: PowerState) -> bool:
+    """Whether the action has anything to do in this state; ServerMissing or BadState when it is not legal there."""
+    if state == "missing":
+        raise ServerMissing(f"Server {server_id} is not on this host.")
+    if state in _DONE[action]:
+        return False
+    if state not in _DO[action]:
+        raise BadState(f"Server {server_id} cannot do '{action}' while it is {state}.")
+    return True
+
+
+def tail(text: str, lines: int | None) -> str:
+    """The last `lines` lines of a text, all of it for None."""
+    if lines is None:
+        return text
+    if lines <= 0:
+        return ""
+    return "\n".join(text.split("\n")[-lines - 1 :] if text.endswith("\n") else text.split("\n")[-lines:])
