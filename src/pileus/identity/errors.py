@@ -1,0 +1,56 @@
+"""What identity refuses, in the words that clients of keystone know."""
+
+from __future__ import annotations
+
+from pileus.kernel.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
+
+
+class AuthenticationFailed(Unauthorized):
+    """Wrong password, unknown user, disabled something: the caller hears one sentence, the log the reason."""
+
+    def __init__(self, inside: str = "") -> None:
+        super().__init__("The request you have made requires authentication.", inside=inside)
+
+
+class AlreadyExists(Conflict):
+    """A name is taken. `kind` as in "user"; `details` says which."""
+
+    def __init__(self, kind: str, details: str) -> None:
+        super().__init__(f"Conflict occurred attempting to store {kind} - {details}.")
+
+
+def duplicate_name(kind: str, name: str, domain_id: str | None = None) -> AlreadyExists:
+    where = f" at domain ID {domain_id}" if domain_id is not None else ""
+    return AlreadyExists(kind, f"Duplicate entry found with name {name}{where}")
+
+
+def not_found(kind: str, identifier: str) -> NotFound:
+    """`kind` as in "user", "role assignment"."""
+    return NotFound(f"Could not find {kind}: {identifier}.")
+
+
+def role_assignment_not_found(role_id: str, actor_id: str, target_id: str) -> NotFound:
+    return NotFound(
+        f"Could not find role assignment with role: {role_id}, user or group: {actor_id}, "
+        f"project, domain, or system: {target_id}."
+    )
+
+
+class TokenNotFound(NotFound):
+    """The subject token does not exist, has ended or was revoked."""
+
+    def __init__(self, inside: str = "") -> None:
+        super().__init__("Could not find token.", inside=inside)
+
+
+class Immutable(Forbidden):
+    """The resource was marked immutable by its options."""
+
+    def __init__(self, kind: str, identifier: str) -> None:
+        super().__init__(
+            f"Cannot change {kind} {identifier}: its `immutable` option is set, which has to be removed first."
+        )
+
+
+def invalid(message: str) -> Invalid:
+    return Invalid(message)

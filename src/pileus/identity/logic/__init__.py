@@ -1,0 +1,1 @@
+"""What identity decides: authentication, validation, roles, and the commands on its resources."""

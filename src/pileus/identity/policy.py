@@ -1,0 +1,212 @@
+"""Who may do what: upstream's rule names and secure defaults.
+
+Facts are from keystone's published policy reference. Targets are flat mappings with dotted names, see
+`api/targets.py`. `token.domain.id` and `token.project.domain.id` of upstream are the caller's `domain_id` and
+`project_domain_id` here; they mean the same.
+"""
+
+from __future__ import annotations
+
+_ADMIN = "rule:admin_required"
+_ADMIN_OR_SYSTEM_READER = "rule:admin_required or (role:reader and system_scope:all)"
+_OWNER = "user_id:%(user_id)s"
+
+
+def _domain_role(role: str, *targets: str) -> str:
+    """`role` on the domain of every target."""
+    return "(role:" + role + "".join(f" and domain_id:%({target})s" for target in targets) + ")"
+
+
+def _admin_or_manager(*targets: str) -> str:
+    return f"{_ADMIN} or {_domain_role('manager', *targets)}"
+
+
+def _reader(*targets: str) -> str:
+    return f"{_ADMIN_OR_SYSTEM_READER} or {_domain_role('reader', *targets)}"
+
+
+def _on_grant_targets(role: str) -> str:
+    """Domain-scoped `role` where both the actor and the target belong to the domain."""
+    pairs = [
+        (actor, target)
+        for actor in ("target.user.domain_id", "target.group.domain_id")
+        for target in ("target.project.domain_id", "target.domain.id")
+    ]
+    return " or ".join(_domain_role(role, *pair) for pair in pairs)
+
+
+_ROLE_OF_DOMAIN = "(domain_id:%(target.role.domain_id)s or None:%(target.role.domain_id)s)"
+_CHANGE_GRANT = (
+    f"{_ADMIN} or (({_on_grant_targets('admin')}) and {_ROLE_OF_DOMAIN}) or "
+    f"(({_on_grant_targets('manager')}) and rule:domain_managed_target_role)"
+)
+_SEE_GRANT = f"{_ADMIN_OR_SYSTEM_READER} or (({_on_grant_targets('reader')}) and {_ROLE_OF_DOMAIN})"
+_SEE_GRANTS = f"{_ADMIN_OR_SYSTEM_READER} or {_on_grant_targets('reader')}"
+
+_PROJECT_USER = f"{_reader('target.project.domain_id')} or project_id:%(target.project.id)s"
+_PROJECT_ADMIN = (
+    f"{_admin_or_manager('target.project.domain_id')} or (role:admin and project_id:%(target.project.id)s) "
+    "or (role:manager and project_id:%(target.project.id)s)"
+)
+_CREDENTIAL_OWNER = "user_id:%(target.credential.user_id)s"
+
+_BASE = {
+    "admin_required": "role:admin or is_admin:1",
+    "service_role": "role:service",
+    "service_or_admin": "rule:admin_required or rule:service_role",
+    "owner": _OWNER,
+    "admin_or_owner": "rule:admin_required or rule:owner",
+    "token_subject": "user_id:%(target.token.user_id)s",
+    "admin_or_token_subject": "rule:admin_required or rule:token_subject",
+    "service_admin_or_token_subject": "rule:service_or_admin or rule:token_subject",
+    "domain_managed_target_role": (
+        "'manager':%(target.role.name)s or 'member':%(target.role.name)s or 'reader':%(target.role.name)s"
+    ),
+    "default": _ADMIN,
+}
+
+_TOKENS = {
+    "identity:check_token": "rule:admin_required or (role:reader and system_scope:all) or rule:token_subject",
+    "identity:validate_token": (
+        "rule:admin_required or (role:reader and system_scope:all) or rule:service_role or rule:token_subject"
+    ),
+    "identity:revoke_token": "rule:admin_required or rule:token_subject",
+    "identity:get_auth_catalog": "",
+    "identity:get_auth_projects": "",
+    "identity:get_auth_domains": "",
+    "identity:get_auth_system": "",
+    # Pileus' own: the number that tells caches of validated tokens to look again.
+    "identity:get_revision": "rule:service_or_admin or (role:reader and system_scope:all)",
+}
+
+_USERS = {
+    "identity:get_user": f"{_reader('target.user.domain_id')} or user_id:%(target.user.id)s",
+    "identity:list_users": _reader("target.domain_id"),
+    "identity:list_projects_for_user": "",
+    "identity:list_domains_for_user": "",
+    "identity:create_user": _admin_or_manager("target.user.domain_id"),
+    "identity:update_user": _admin_or_manager("target.user.domain_id"),
+    "identity:delete_user": _admin_or_manager("target.user.domain_id"),
+}
+
+_GROUPS = {
+    "identity:get_group": _reader("target.group.domain_id"),
+    "identity:list_groups": _reader("target.group.domain_id"),
+    "identity:list_groups_for_user": f"{_reader('target.user.domain_id')} or user_id:%(target.user.id)s",
+    "identity:create_group": _admin_or_manager("target.group.domain_id"),
+    "identity:update_group": _admin_or_manager("target.group.domain_id"),
+    "identity:delete_group": _admin_or_manager("target.group.domain_id"),
+    "identity:list_users_in_group": _reader("target.group.domain_id"),
+    "identity:remove_user_from_group": _admin_or_manager("target.group.domain_id", "target.user.domain_id"),
+    "identity:check_user_in_group": _reader("target.group.domain_id", "target.user.domain_id"),
+    "identity:add_user_to_group": _admin_or_manager("target.group.domain_id", "target.user.domain_id"),
+}
+
+_PROJECTS = {
+    "identity:get_project": _PROJECT_USER,
+    "identity:list_projects": _reader("target.domain_id"),
+    "identity:list_user_projects": f"{_reader('target.user.domain_id')} or user_id:%(target.user.id)s",
+    "identity:create_project": _admin_or_manager("target.project.domain_id"),
+    "identity:update_project": _admin_or_manager("target.project.domain_id"),
+    "identity:delete_project": _admin_or_manager("target.project.domain_id"),
+    "identity:list_project_tags": _PROJECT_USER,
+    "identity:get_project_tag": _PROJECT_USER,
+    "identity:update_project_tags": _PROJECT_ADMIN,
+    "identity:create_project_tag": _PROJECT_ADMIN,
+    "identity:delete_project_tags": _PROJECT_ADMIN,
+    "identity:delete_project_tag": _PROJECT_ADMIN,
+}
+
+_DOMAINS = {
+    "identity:get_domain": (
+        f"{_ADMIN_OR_SYSTEM_READER} or domain_id:%(target.domain.id)s or project_domain_id:%(target.domain.id)s"
+    ),
+    "identity:list_domains": f"{_ADMIN_OR_SYSTEM_READER} or {_domain_role('reader', 'target.domain.id')}",
+    "identity:create_domain": _ADMIN,
+    "identity:update_domain": _ADMIN,
+    "identity:delete_domain": _ADMIN,
+}
+
+_ROLES = {
+    "identity:get_role": f"{_ADMIN_OR_SYSTEM_READER} or (role:manager and not domain_id:None)",
+    "identity:list_roles": f"{_ADMIN_OR_SYSTEM_READER} or (role:manager and not domain_id:None)",
+    "identity:create_role": _ADMIN,
+    "identity:update_role": _ADMIN,
+    "identity:delete_role": _ADMIN,
+    "identity:get_domain_role": _ADMIN_OR_SYSTEM_READER,
+    "identity:list_domain_roles": _ADMIN_OR_SYSTEM_READER,
+    "identity:create_domain_role": _ADMIN,
+    "identity:update_domain_role": _ADMIN,
+    "identity:delete_domain_role": _ADMIN,
+    "identity:get_implied_role": _ADMIN_OR_SYSTEM_READER,
+    "identity:list_implied_roles": _ADMIN_OR_SYSTEM_READER,
+    "identity:create_implied_role": _ADMIN,
+    "identity:delete_implied_role": _ADMIN,
+    "identity:list_role_inference_rules": _ADMIN_OR_SYSTEM_READER,
+    "identity:check_implied_role": _ADMIN_OR_SYSTEM_READER,
+}
+
+_GRANTS = {
+    "identity:check_grant": _SEE_GRANT,
+    "identity:list_grants": _SEE_GRANTS,
+    "identity:create_grant": _CHANGE_GRANT,
+    "identity:revoke_grant": _CHANGE_GRANT,
+    "identity:list_system_grants_for_user": _ADMIN_OR_SYSTEM_READER,
+    "identity:check_system_grant_for_user": _ADMIN_OR_SYSTEM_READER,
+    "identity:create_system_grant_for_user": _ADMIN,
+    "identity:revoke_system_grant_for_user": _ADMIN,
+    "identity:list_system_grants_for_group": _ADMIN_OR_SYSTEM_READER,
+    "identity:check_system_grant_for_group": _ADMIN_OR_SYSTEM_READER,
+    "identity:create_system_grant_for_group": _ADMIN,
+    "identity:revoke_system_grant_for_group": _ADMIN,
+    "identity:list_role_assignments": _reader("target.domain_id"),
+    "identity:list_role_assignments_for_tree": (
+        f"{_reader('target.project.domain_id')} or (role:admin and project_id:%(target.project.id)s)"
+    ),
+}
+
+_CATALOG = {
+    "identity:get_region": "",
+    "identity:list_regions": "",
+    "identity:create_region": _ADMIN,
+    "identity:update_region": _ADMIN,
+    "identity:delete_region": _ADMIN,
+    "identity:get_service": _ADMIN_OR_SYSTEM_READER,
+    "identity:list_services": _ADMIN_OR_SYSTEM_READER,
+    "identity:create_service": _ADMIN,
+    "identity:update_service": _ADMIN,
+    "identity:delete_service": _ADMIN,
+    "identity:get_endpoint": _ADMIN_OR_SYSTEM_READER,
+    "identity:list_endpoints": _ADMIN_OR_SYSTEM_READER,
+    "identity:create_endpoint": _ADMIN,
+    "identity:update_endpoint": _ADMIN,
+    "identity:delete_endpoint": _ADMIN,
+}
+
+_CREDENTIALS = {
+    "identity:get_credential": f"{_ADMIN_OR_SYSTEM_READER} or {_CREDENTIAL_OWNER}",
+    "identity:list_credentials": f"{_ADMIN_OR_SYSTEM_READER} or {_CREDENTIAL_OWNER}",
+    "identity:create_credential": f"{_ADMIN} or {_CREDENTIAL_OWNER}",
+    "identity:update_credential": f"{_ADMIN} or {_CREDENTIAL_OWNER}",
+    "identity:delete_credential": f"{_ADMIN} or {_CREDENTIAL_OWNER}",
+    "identity:get_application_credential": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
+    "identity:list_application_credentials": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
+    "identity:create_application_credential": "rule:owner",
+    "identity:delete_application_credential": f"{_ADMIN} or rule:owner",
+    "identity:get_access_rule": f"{_ADMIN_OR_SYSTEM_READER} or user_id:%(target.user.id)s",
+    "identity:list_access_rules": f"{_ADMIN_OR_SYSTEM_READER} or user_id:%(target.user.id)s",
+    "identity:delete_access_rule": f"{_ADMIN} or user_id:%(target.user.id)s",
+}
+
+RULES: dict[str, str] = {
+    **_BASE,
+    **_TOKENS,
+    **_USERS,
+    **_GROUPS,
+    **_PROJECTS,
+    **_DOMAINS,
+    **_ROLES,
+    **_GRANTS,
+    **_CATALOG,
+    **_CREDENTIALS,
+}

@@ -1,0 +1,234 @@
+"""Identity's tables.
+
+A domain is a project with `is_domain`, as upstream has it: its id is also the id of a project, its `domain_id` is
+empty. `''` stands for "no domain" where a column is part of a unique constraint.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from pileus.kernel.db import NAMING, Json, Timestamp
+
+METADATA = sa.MetaData(naming_convention=NAMING)
+
+NO_DOMAIN = ""
+SYSTEM = "system"
+"""Target id of assignments on the whole system."""
+
+USER, GROUP = "U", "G"
+PROJECT, DOMAIN, SYSTEM_KIND = "P", "D", "S"
+
+
+def _id(name: str = "id", **options: object) -> sa.Column[str]:
+    return sa.Column(name, sa.String(64), **options)  # type: ignore[arg-type]
+
+
+# One row. `value` is raised with any change that can take a right away or shows in a token; the two others tell
+# which of the small in-memory maps is out of date.
+revision = sa.Table(
+    "revision",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
+    sa.Column("roles", sa.BigInteger, nullable=False),
+    sa.Column("catalog", sa.BigInteger, nullable=False),
+)
+
+projects = sa.Table(
+    "projects",
+    METADATA,
+    _id(primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    _id("domain_id", nullable=False),
+    _id("parent_id", nullable=True),
+    sa.Column("description", sa.Text, nullable=False, default=""),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("is_domain", sa.Boolean, nullable=False),
+    sa.Column("options", Json, nullable=False),
+    sa.Column("extra", Json, nullable=False),
+    sa.Column("tokens_valid_after", Timestamp),  # older tokens for it ended when it was disabled
+    sa.UniqueConstraint("domain_id", "name"),
+    sa.Index(None, "parent_id"),
+    sa.Index(None, "name"),
+)
+
+project_tags = sa.Table(
+    "project_tags",
+    METADATA,
+    _id("project_id", primary_key=True),
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Index(None, "name"),
+    sa.ForeignKeyConstraint(["project_id"], ["projects.id"], ondelete="CASCADE"),
+)
+
+users = sa.Table(
+    "users",
+    METADATA,
+    _id(primary_key=True),
+    _id("domain_id", nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    _id("default_project_id", nullable=True),
+    sa.Column("options", Json, nullable=False),
+    sa.Column("extra", Json, nullable=False),
+    sa.Column("password_hash", sa.String(255)),
+    sa.Column("password_changed_at", Timestamp),
+    sa.Column("password_expires_at", Timestamp),
+    sa.Column("tokens_valid_after", Timestamp),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.UniqueConstraint("domain_id", "name"),
+    sa.Index(None, "name"),
+    sa.Index(None, "default_project_id"),
+)
+
+groups = sa.Table(
+    "groups",
+    METADATA,
+    _id(primary_key=True),
+    _id("domain_id", nullable=False),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("description", sa.Text, nullable=False, default=""),
+    sa.Column("extra", Json, nullable=False),
+    sa.UniqueConstraint("domain_id", "name"),
+    sa.Index(None, "name"),
+)
+
+memberships = sa.Table(
+    "memberships",
+    METADATA,
+    _id("user_id", primary_key=True),
+    _id("group_id", primary_key=True),
+    sa.Index(None, "group_id"),
+    sa.ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
+)
+
+roles = sa.Table(
+    "roles",
+    METADATA,
+    _id(primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    _id("domain_id", nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("options", Json, nullable=False),
+    sa.Column("extra", Json, nullable=False),
+    sa.UniqueConstraint("domain_id", "name"),
+    sa.Index(None, "name"),
+)
+
+implied_roles = sa.Table(
+    "implied_roles",
+    METADATA,
+    _id("prior_role_id", primary_key=True),
+    _id("implied_role_id", primary_key=True),
+    sa.Index(None, "implied_role_id"),
+    sa.ForeignKeyConstraint(["prior_role_id"], ["roles.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["implied_role_id"], ["roles.id"], ondelete="CASCADE"),
+)
+
+# Actors are users and groups, targets projects, domains and the system.
+assignments = sa.Table(
+    "assignments",
+    METADATA,
+    _id("actor_id", primary_key=True),
+    _id("target_id", primary_key=True),
+    _id("role_id", primary_key=True),
+    sa.Column("inherited", sa.Boolean, primary_key=True),
+    sa.Column("actor_kind", sa.String(1), nullable=False),
+    sa.Column("target_kind", sa.String(1), primary_key=True),
+    sa.Index(None, "target_id"),
+    sa.Index(None, "role_id"),
+    sa.ForeignKeyConstraint(["role_id"], ["roles.id"], ondelete="CASCADE"),
+)
+
+# Tokens that ended before their time. With `chain` all tokens made from this one ended too.
+revocations = sa.Table(
+    "revocations",
+    METADATA,
+    sa.Column("audit_id", sa.String(32), primary_key=True),
+    sa.Column("chain", sa.Boolean, primary_key=True),
+    sa.Column("revoked_at", Timestamp, nullable=False),
+    sa.Column("expires_at", Timestamp, nullable=False),  # the token's own end: then the row can go
+    sa.Index(None, "expires_at"),
+)
+
+regions = sa.Table(
+    "regions",
+    METADATA,
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("description", sa.String(255), nullable=False),
+    sa.Column("parent_region_id", sa.String(255)),
+    sa.Column("extra", Json, nullable=False),
+    sa.Index(None, "parent_region_id"),
+)
+
+services = sa.Table(
+    "services",
+    METADATA,
+    _id(primary_key=True),
+    sa.Column("type", sa.String(255), nullable=False),
+    sa.Column("name", sa.String(255)),
+    sa.Column("description", sa.Text),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("extra", Json, nullable=False),
+    sa.Index(None, "type"),
+    sa.Index(None, "name"),
+)
+
+endpoints = sa.Table(
+    "endpoints",
+    METADATA,
+    _id(primary_key=True),
+    _id("service_id", nullable=False),
+    sa.Column("interface", sa.String(8), nullable=False),
+    sa.Column("region_id", sa.String(255)),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("extra", Json, nullable=False),
+    sa.Index(None, "service_id"),
+    sa.Index(None, "region_id"),
+    sa.ForeignKeyConstraint(["service_id"], ["services.id"], ondelete="CASCADE"),
+)
+
+credentials = sa.Table(
+    "credentials",
+    METADATA,
+    _id(primary_key=True),
+    _id("user_id", nullable=False),
+    _id("project_id", nullable=True),
+    sa.Column("type", sa.String(255), nullable=False),
+    sa.Column("blob", sa.Text, nullable=False),  # encrypted
+    sa.Column("extra", Json, nullable=False),
+    sa.Index(None, "user_id"),
+    sa.Index(None, "project_id"),
+    sa.Index(None, "type"),
+)
+
+application_credentials = sa.Table(
+    "application_credentials",
+    METADATA,
+    _id(primary_key=True),
+    _id("user_id", nullable=False),
+    _id("project_id", nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("secret_hash", sa.String(255), nullable=False),
+    sa.Column("expires_at", Timestamp),
+    sa.Column("unrestricted", sa.Boolean, nullable=False),
+    sa.Column("role_ids", Json, nullable=False),
+    sa.Column("access_rule_ids", Json),  # NULL: no rules, everything the roles allow
+    sa.UniqueConstraint("user_id", "name"),
+    sa.Index(None, "project_id"),
+)
+
+access_rules = sa.Table(
+    "access_rules",
+    METADATA,
+    _id(primary_key=True),
+    _id("user_id", nullable=False),
+    sa.Column("service", sa.String(64), nullable=False),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.Column("path", sa.String(128), nullable=False),
+    sa.UniqueConstraint("user_id", "service", "method", "path"),
+)
