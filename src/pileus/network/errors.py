@@ -1,0 +1,309 @@
+"""Errors of the network service. The class name is the `type` that clients read in the fault body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pileus.kernel import errors
+
+
+class _Typed:
+    """Gives each error its own class name as stable code."""
+
+    default_code = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.default_code = cls.__name__
+
+
+class BadRequest(_Typed, errors.Invalid):
+    """A body or query that cannot be used."""
+
+
+class HTTPBadRequest(BadRequest):
+    """An attribute that cannot be used; the type that clients see for every wrong attribute."""
+
+
+class InvalidInput(BadRequest):
+    """A request that contradicts itself or the resource it is about."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Invalid input for operation: {reason}.")
+
+
+class InUse(_Typed, errors.Conflict):
+    """Something still depends on the resource."""
+
+
+class Missing(_Typed, errors.NotFound):
+    """A resource that is not there, or not for this caller."""
+
+    what = "Resource"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"{self.what} {id} could not be found.")
+
+
+class NetworkNotFound(Missing):
+    what = "Network"
+
+
+class SubnetNotFound(Missing):
+    what = "Subnet"
+
+
+class PortNotFound(Missing):
+    what = "Port"
+
+
+class RouterNotFound(Missing):
+    what = "Router"
+
+
+class FloatingIPNotFound(Missing):
+    what = "Floating IP"
+
+
+class SecurityGroupNotFound(Missing):
+    what = "Security group"
+
+
+class SecurityGroupRuleNotFound(Missing):
+    what = "Security group rule"
+
+
+class AgentNotFound(Missing):
+    what = "Agent"
+
+
+class SecurityGroupDefaultRuleNotFound(Missing):
+    what = "Default security group rule"
+
+
+class RbacPolicyNotFound(Missing):
+    what = "RBAC policy"
+
+
+class ExtensionNotFound(Missing):
+    what = "Extension"
+
+
+class TagNotFound(Missing):
+    what = "Tag"
+
+
+class PortBindingNotFound(Missing):
+    what = "Port binding"
+
+
+class ExternalGatewayForFloatingIPNotFound(_Typed, errors.NotFound):
+    """No router joins the external network and the subnet of the address."""
+
+
+class RouterInterfaceNotFound(_Typed, errors.NotFound):
+    """The router has no such interface."""
+
+
+class RouterInterfaceNotFoundForSubnet(_Typed, errors.NotFound):
+    """The router has no interface in that subnet."""
+
+
+class NetworkInUse(InUse):
+    pass
+
+
+class SubnetInUse(InUse):
+    pass
+
+
+class PortInUse(InUse):
+    pass
+
+
+class L3PortInUse(InUse):
+    """A port that a router or a floating IP owns."""
+
+
+class RouterInUse(InUse):
+    pass
+
+
+class RouterExternalGatewayInUseByFloatingIp(InUse):
+    pass
+
+
+class RouterInterfaceInUseByFloatingIP(InUse):
+    pass
+
+
+class RouterInterfaceInUseByRoute(InUse):
+    pass
+
+
+class SecurityGroupInUse(InUse):
+    pass
+
+
+class SecurityGroupRuleExists(InUse):
+    pass
+
+
+class SecurityGroupRuleInUse(InUse):
+    pass
+
+
+class SecurityGroupDefaultAlreadyExists(InUse):
+    pass
+
+
+class SecurityGroupCannotRemoveDefault(InUse):
+    pass
+
+
+class SecurityGroupCannotUpdateDefault(InUse):
+    pass
+
+
+class SecurityGroupConflict(InUse):
+    pass
+
+
+class SecurityGroupInvalidIcmpValue(BadRequest):
+    pass
+
+
+class SecurityGroupInvalidPortRange(BadRequest):
+    pass
+
+
+class SecurityGroupInvalidPortValue(BadRequest):
+    pass
+
+
+class SecurityGroupInvalidProtocolType(BadRequest):
+    pass
+
+
+class SecurityGroupMissingIcmpType(BadRequest):
+    pass
+
+
+class SecurityGroupNotSingleGroupRules(BadRequest):
+    pass
+
+
+class SecurityGroupRemoteGroupAndRemoteIpPrefix(BadRequest):
+    pass
+
+
+class SecurityGroupRuleParameterConflict(BadRequest):
+    pass
+
+
+class SecurityGroupEthertypeConflictWithProtocol(BadRequest):
+    pass
+
+
+class SecurityGroupProtocolRequiredWithPorts(BadRequest):
+    pass
+
+
+class MacAddressInUse(InUse):
+    pass
+
+
+class IpAddressAlreadyAllocated(InUse):
+    pass
+
+
+class IpAddressGenerationFailure(InUse):
+    pass
+
+
+class ExternalIpAddressExhausted(InUse):
+    pass
+
+
+class FloatingIPPortAlreadyAssociated(InUse):
+    pass
+
+
+class NoNetworkAvailable(_Typed, errors.Unavailable):
+    """No segment is left for another network."""
+
+
+class InvalidSharedSetting(InUse):
+    """Others still use what would be taken from them."""
+
+
+class ExternalNetworkInUse(InUse):
+    pass
+
+
+class OverQuota(_Typed, errors.Conflict):
+    """A limit of the project would be exceeded; this service answers it with 409."""
+
+
+class RevisionNumberConstraintFailed(_Typed, errors.PreconditionFailed):
+    """If-Match names another revision than the resource has."""
+
+
+class PolicyNotAuthorized(_Typed, errors.Forbidden):
+    """The caller may see the resource, and may not do this to it."""
+
+
+class TenantIdProjectIdFilterConflict(BadRequest):
+    pass
+
+
+class AddressPairAndPortSecurityRequired(InUse):
+    pass
+
+
+class PortSecurityAndIPRequiredForSecurityGroups(BadRequest):
+    pass
+
+
+class PortSecurityPortHasSecurityGroup(InUse):
+    pass
+
+
+class InvalidIpForNetwork(BadRequest):
+    pass
+
+
+class InvalidIpForSubnet(BadRequest):
+    pass
+
+
+class GatewayConflictWithAllocationPools(InUse):
+    pass
+
+
+class OverlappingAllocationPools(InUse):
+    pass
+
+
+class OutOfBoundsAllocationPool(BadRequest):
+    pass
+
+
+class InvalidAllocationPool(BadRequest):
+    pass
+
+
+class RoutesExhausted(BadRequest):
+    pass
+
+
+class InvalidRoutes(BadRequest):
+    pass
+
+
+class GatewayIpInUse(InUse):
+    pass
+
+
+class InvalidQuotaValue(InUse):
+    pass

@@ -1,0 +1,1 @@
+"""Commands and queries that decide something; transactions start and end here."""

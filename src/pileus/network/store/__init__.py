@@ -1,0 +1,1 @@
+"""Tables and SQL; nothing leaves but rows and dictionaries."""
