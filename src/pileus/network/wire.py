@@ -299,7 +299,8 @@ class AgentReport:
 class Report:
     """Payload of `network.report`: the statuses of `version`. `ports` covers guests' ports and those of DHCP and routers
     (ACTIVE or DOWN), `routers` ACTIVE or ERROR, `floating_ips` ACTIVE or DOWN. `complete`: what is not listed is not on this host.
-    `agent` carries the host's configurations, with `vtep` its tunnel address ("" without one)."""
+    `agent` carries the host's configurations, with `vtep` its tunnel address ("" without one).
+    """
 
     host: str
     version: int
