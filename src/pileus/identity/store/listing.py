@@ -1,0 +1,105 @@
+"""Filters and pages of lists, as SQL.
+
+Upstream's inexact filters (`name__icontains=x`) work on every text attribute that may be filtered at all. Lists with
+a marker are ordered by id, as upstream's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+Record: TypeAlias = sa.Row[*tuple[Any, ...]]
+"""A row of any columns."""
+
+COMPARATORS = ("contains", "icontains", "startswith", "istartswith", "endswith", "iendswith", "equals", "iequals")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Filter:
+    """`attribute` compared to `value`; the comparator "" is equality."""
+
+    attribute: str
+    value: Any
+    comparator: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listing:
+    """What a list is asked for. `limit` 0 is all; the answer may hold one row more than it, which says: there is more."""
+
+    filters: tuple[Filter, ...] = ()
+    limit: int = 0
+    marker: str | None = None
+
+    def with_filter(self, attribute: str, value: Any) -> Listing:
+        return dataclasses.replace(self, filters=(*self.filters, Filter(attribute, value)))
+
+
+def select(
+    conn: sa.Connection,
+    columns: Sequence[sa.ColumnElement[Any]],
+    table: sa.Table,
+    listing: Listing,
+    *conditions: sa.ColumnElement[bool],
+) -> Sequence[Record]:
+    """The rows of `table` that the listing wants."""
+    query = sa.select(*columns).where(*conditions)
+    for wanted in listing.filters:
+        query = query.where(condition(table.c[wanted.attribute], wanted, conn.dialect.name))
+    if listing.marker is not None:
+        query = query.where(table.c.id > listing.marker)
+    if listing.limit or listing.marker is not None:
+        query = query.order_by(table.c.id)
+    if listing.limit:
+        query = query.limit(listing.limit + 1)
+    return conn.execute(query).all()
+
+
+def condition(column: sa.ColumnElement[Any], wanted: Filter, dialect: str) -> sa.ColumnElement[bool]:
+    """One filter. LIKE ignores case on SQLite and MariaDB, so the exact forms compare substrings."""
+    found: sa.ColumnElement[bool] = _comparison(column, wanted, dialect)
+    return found
+
+
+def _comparison(column: sa.ColumnElement[Any], wanted: Filter, dialect: str) -> Any:
+    value, kind = wanted.value, wanted.comparator
+    if kind in {"", "equals"}:
+        return column == value
+    if not value:
+        return column.is_not(None)
+    text = sa.func.lower(column) if kind.startswith("i") else column
+    if kind.startswith("i"):
+        value = value.lower()
+    match kind.removeprefix("i"):
+        case "contains":
+            return sa.func.replace(text, value, "") != text
+        case "startswith":
+            return sa.func.substr(text, 1, len(value)) == value
+        case "endswith" if dialect == "postgresql":
+            return sa.func.right(text, len(value)) == value
+        case "endswith":
+            return sa.func.substr(text, -len(value)) == value
+    return text == value
+
+
+def by_id(
+    conn: sa.Connection, columns: Sequence[sa.ColumnElement[Any]], table: sa.Table, identifier: str
+) -> Record | None:
+    """One row by primary key."""
+    return conn.execute(sa.select(*columns).where(table.c.id == identifier)).first()
+
+
+def change(conn: sa.Connection, table: sa.Table, identifier: str, values: Mapping[str, Any]) -> int:
+    """Update one row; how many there were."""
+    if not values:
+        return 1
+    return conn.execute(sa.update(table).where(table.c.id == identifier).values(**values)).rowcount
+
+
+def remove(conn: sa.Connection, table: sa.Table, identifier: str) -> int:
+    """Delete one row; how many there were."""
+    return conn.execute(sa.delete(table).where(table.c.id == identifier)).rowcount

@@ -1,0 +1,105 @@
+"""Users, groups and who belongs to which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from pileus.kernel.db import insert_ignore
+
+from . import listing
+from .listing import Record
+from .tables import (
+    access_rules,
+    application_credentials,
+    assignments,
+    credentials,
+    groups,
+    memberships,
+    projects,
+    users,
+)
+
+USER_COLUMNS = (
+    users.c.id,
+    users.c.domain_id,
+    users.c.name,
+    users.c.enabled,
+    users.c.default_project_id,
+    users.c.options,
+    users.c.extra,
+    users.c.password_expires_at,
+)
+GROUP_COLUMNS = (groups.c.id, groups.c.domain_id, groups.c.name, groups.c.description, groups.c.extra)
+
+_PASSWORD_COLUMNS = (
+    users.c.id,
+    users.c.name,
+    users.c.enabled,
+    users.c.default_project_id,
+    users.c.password_hash,
+    users.c.password_expires_at,
+    users.c.options,
+    users.c.domain_id,
+    projects.c.enabled.label("domain_enabled"),
+)
+
+
+def user(conn: sa.Connection, user_id: str) -> Record | None:
+    return listing.by_id(conn, USER_COLUMNS, users, user_id)
+
+
+def group(conn: sa.Connection, group_id: str) -> Record | None:
+    return listing.by_id(conn, GROUP_COLUMNS, groups, group_id)
+
+
+def for_password(
+    conn: sa.Connection, *, user_id: str | None, name: str | None, domain_id: str | None, domain_name: str | None
+) -> Record | None:
+    """The user with hash and flags, by id, or by name and the id or name of the domain."""
+    query = sa.select(*_PASSWORD_COLUMNS).join(projects, projects.c.id == users.c.domain_id)
+    if user_id is not None:
+        query = query.where(users.c.id == user_id)
+    else:
+        query = query.where(users.c.name == name, projects.c.is_domain == sa.true())
+        query = query.where(projects.c.id == domain_id if domain_id is not None else projects.c.name == domain_name)
+    return conn.execute(query).first()
+
+
+def groups_of(conn: sa.Connection, user_id: str, wanted: listing.Listing) -> Sequence[Record]:
+    member = groups.c.id.in_(sa.select(memberships.c.group_id).where(memberships.c.user_id == user_id))
+    return listing.select(conn, GROUP_COLUMNS, groups, wanted, member)
+
+
+def members_of(conn: sa.Connection, group_id: str, wanted: listing.Listing) -> Sequence[Record]:
+    member = users.c.id.in_(sa.select(memberships.c.user_id).where(memberships.c.group_id == group_id))
+    return listing.select(conn, USER_COLUMNS, users, wanted, member)
+
+
+def is_member(conn: sa.Connection, user_id: str, group_id: str) -> bool:
+    query = sa.select(memberships.c.user_id).where(memberships.c.user_id == user_id, memberships.c.group_id == group_id)
+    return conn.execute(query).first() is not None
+
+
+def add_member(conn: sa.Connection, user_id: str, group_id: str) -> None:
+    insert_ignore(conn, memberships, [{"user_id": user_id, "group_id": group_id}])
+
+
+def remove_member(conn: sa.Connection, user_id: str, group_id: str) -> bool:
+    removal = sa.delete(memberships).where(memberships.c.user_id == user_id, memberships.c.group_id == group_id)
+    return conn.execute(removal).rowcount > 0
+
+
+def delete_user(conn: sa.Connection, user_id: str) -> bool:
+    """The user and all that hangs on it; memberships go by foreign key."""
+    conn.execute(sa.delete(assignments).where(assignments.c.actor_id == user_id))
+    conn.execute(sa.delete(credentials).where(credentials.c.user_id == user_id))
+    conn.execute(sa.delete(application_credentials).where(application_credentials.c.user_id == user_id))
+    conn.execute(sa.delete(access_rules).where(access_rules.c.user_id == user_id))
+    return listing.remove(conn, users, user_id) > 0
+
+
+def delete_group(conn: sa.Connection, group_id: str) -> bool:
+    conn.execute(sa.delete(assignments).where(assignments.c.actor_id == group_id))
+    return listing.remove(conn, groups, group_id) > 0
