@@ -7,11 +7,36 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.sandbox import Sandbox, Underlay, forward
+from tests.sandbox import TOP, Sandbox, Underlay, forward
+
+PROBE = TOP / "tests/probe"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     forward.configure(config)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=1, help="run each test of tests/probe so many times")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    rounds = metafunc.config.getoption("--rounds")
+    if rounds > 1 and PROBE in metafunc.definition.path.parents:
+        metafunc.fixturenames.append("probe_round")
+        metafunc.parametrize("probe_round", range(rounds))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Files go to the workers as a whole; the files that start whole clouds and guests all go to one worker, one after the other."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneMachine(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "machine" if nodeid.startswith(("tests/guest/", "tests/probe/")) else str(super()._split_scope(nodeid))
+
+    return OneMachine(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

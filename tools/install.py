@@ -1,8 +1,8 @@
 """`make install`: everything Pileus needs from the network, and nothing twice.
 
 Steps: Debian packages (root only), the virtual environment `.venv`, the guest image `.build/guest` (root only: without
-root there are no real guests), and with the argument `test` what the whole test suite needs beside them: PostgreSQL,
-MariaDB and the stock OpenStack clients in `.build/clients`.
+root there are no real guests). Arguments ask for more: `dev` the tools of `make check`; `test` also what the whole test suite
+needs, PostgreSQL, MariaDB and the stock OpenStack clients in `.build/clients`; `clients`, `image` only these.
 
 Each step first looks whether its result is really there (installed packages by dpkg, distributions by their metadata, the
 image by a stamp over its inputs), so that a second run takes well under two seconds and needs no network.
@@ -47,9 +47,9 @@ class Failed(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    unknown = set(arguments) - {"test", "clients", "image"}
+    unknown = set(arguments) - {"dev", "test", "clients", "image"}
     if unknown:
-        print(f"install: unknown argument {', '.join(sorted(unknown))}; known: test, clients, image", file=sys.stderr)
+        print(f"install: unknown argument {', '.join(sorted(unknown))}; known: dev, test, clients, image", file=sys.stderr)
         return 2
     os.environ.update(DEBIAN_FRONTEND="noninteractive", PIP_DISABLE_PIP_VERSION_CHECK="1")
     test = "test" in arguments
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
             step("Debian packages", lambda: debian_packages(HOST_PACKAGES + BUILD_PACKAGES))
             if test:
                 step("Debian packages for tests", lambda: debian_packages(TEST_PACKAGES))
-        step("Python packages in .venv", lambda: python_packages(test))
+        step("Python packages in .venv", lambda: python_packages(test or "dev" in arguments))
         if ROOT or "image" in arguments:
             step("guest image", guest_image)
         if test or "clients" in arguments:
@@ -137,16 +137,12 @@ def no_daemons() -> Iterator[None]:
 # --- Python ----------------------------------------------------------------------------------------------------------
 
 
-def python_packages(test: bool) -> str:
-    extras = [*(EXTRAS_ROOT if ROOT else EXTRAS_USER)]
-    if test or (VENV / ".with-dev").exists():
-        extras.append("dev")
+def python_packages(development: bool) -> str:
+    extras = [*(EXTRAS_ROOT if ROOT else EXTRAS_USER), *(["dev"] if development else [])]
     if distributions_present(VENV, ["pileus"], extras):
         return "there"
     make_venv(VENV)
     run([VENV / "bin/pip", "install", "-q", "-e", f"{TOP}[{','.join(extras)}]"])
-    if "dev" in extras:
-        (VENV / ".with-dev").touch()
     if not distributions_present(VENV, ["pileus"], extras):
         raise Failed("the packages in .venv do not fit pyproject.toml even after pip has installed them")
     return "installed"
