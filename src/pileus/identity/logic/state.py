@@ -1,0 +1,126 @@
+"""What one process keeps for one identity service: keys, the maps of roles and services, validated tokens.
+
+Everything but the keys is only true for a revision of the database and is thrown away with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.identity.store import catalog as catalog_store
+from pileus.identity.store import roles as role_store
+from pileus.identity.store.revision import Revision
+from pileus.kernel.db import Database
+from pileus.kernel.service import Service
+from pileus.kernel.tokens import KeyRepository
+
+from .passwords import Hasher
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RoleMap:
+    """All roles: name and domain ("" for global ones) by id, and all that each implies, itself included."""
+
+    names: Mapping[str, str]
+    domains: Mapping[str, str]
+    implied: Mapping[str, frozenset[str]]
+
+    def expanded(self, role_ids: set[str]) -> list[dict[str, str]]:
+        """What a token shows for these: with everything implied, without domain-specific roles."""
+        found: set[str] = set()
+        for role_id in role_ids:
+            found |= self.implied.get(role_id, frozenset((role_id,)))
+        names = self.names
+        return [
+            {"id": role_id, "name": names[role_id]}
+            for role_id in sorted(found, key=lambda one: (names.get(one, ""), one))
+            if role_id in names and not self.domains[role_id]
+        ]
+
+
+@dataclasses.dataclass(slots=True)
+class State:
+    keys: KeyRepository
+    hasher: Hasher
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+    roles: tuple[int, RoleMap] | None = None
+    catalog: tuple[int, list[dict[str, Any]]] | None = None
+    validated_revision: int = -1
+    validated: dict[tuple[str, bool], Any] = dataclasses.field(default_factory=dict)
+
+
+_states: weakref.WeakKeyDictionary[Database, State] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def of(service: Service) -> State:
+    """The state that this process keeps for the service."""
+    state = _states.get(service.db)
+    if state is None:
+        with _lock:
+            state = _states.get(service.db)
+            if state is None:
+                options = service.options
+                state = State(
+                    keys=KeyRepository(service.home / "keys" / "fernet"),
+                    hasher=Hasher(options.password_hash_time, options.password_hash_memory, options.concurrent_hashes),
+                )
+                _states[service.db] = state
+    return state
+
+
+def role_map(service: Service, conn: sa.Connection, revision: Revision) -> RoleMap:
+    """The roles as of this revision, which must have been read on the same connection before."""
+    state = of(service)
+    known = state.roles
+    if known is not None and known[0] == revision[1]:
+        return known[1]
+    rows = role_store.everything(conn)
+    direct: dict[str, list[str]] = {}
+    for prior, implied in role_store.implications(conn):
+        direct.setdefault(prior, []).append(implied)
+    fresh = RoleMap(
+        names={row[0]: row[1] for row in rows},
+        domains={row[0]: row[2] for row in rows},
+        implied={row[0]: closure(row[0], direct) for row in rows},
+    )
+    state.roles = (revision[1], fresh)
+    return fresh
+
+
+def closure(start: str, direct: Mapping[str, list[str]]) -> frozenset[str]:
+    """`start` and all that can be reached from it."""
+    found = {start}
+    waiting = [start]
+    while waiting:
+        for following in direct.get(waiting.pop(), ()):
+            if following not in found:
+                found.add(following)
+                waiting.append(following)
+    return frozenset(found)
+
+
+def catalog_templates(service: Service, conn: sa.Connection, revision: Revision) -> list[dict[str, Any]]:
+    """The catalog with its URLs not filled in, as of this revision."""
+    state = of(service)
+    known = state.catalog
+    if known is not None and known[0] == revision[2]:
+        return known[1]
+    services, endpoints = catalog_store.enabled(conn)
+    by_service: dict[str, list[dict[str, Any]]] = {}
+    for endpoint_id, service_id, interface, region_id, url in endpoints:
+        by_service.setdefault(service_id, []).append(
+            {"id": endpoint_id, "interface": interface, "region_id": region_id, "region": region_id, "url": url}
+        )
+    fresh = [
+        {"id": service_id, "type": kind, "name": name or "", "endpoints": by_service.get(service_id, [])}
+        for service_id, kind, name in services
+    ]
+    state.catalog = (revision[2], fresh)
+    return fresh

@@ -1,0 +1,251 @@
+"""Validation: the token says who, the database says what they may do now.
+
+Nothing about rights is in a token, so every answer is made from the users, projects, roles and revocations of this
+moment, and remembered under the revision they were read at. A remembered answer costs one primary key read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from pileus.identity.errors import TokenNotFound
+from pileus.identity.store import live, revision, revocations
+from pileus.identity.store.listing import Record
+from pileus.identity.store.tables import DOMAIN, PROJECT
+from pileus.kernel import clock, tokens
+from pileus.kernel.errors import Unavailable
+from pileus.kernel.service import Service
+from pileus.kernel.tokens import Claims
+
+from . import state as state_module
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Validated:
+    """A valid token: who, and `{"token": ...}` as it goes over the wire."""
+
+    claims: Claims
+    json: bytes
+    revision: int
+
+
+class NoRights(Exception):
+    """The user or the scope cannot be used now; the text is for the log."""
+
+
+def validate(service: Service, token: str, *, catalog: bool = True, allow_expired: bool = False) -> Validated:
+    """What the token is worth now. Raises TokenNotFound."""
+    state = state_module.of(service)
+    key = (token, catalog)
+    now = clock.utcnow()
+    with service.db.read() as conn:
+        present = revision.read(conn)
+        known: Validated | None = state.validated.get(key)
+        if known is not None and known.revision == present[0] and known.claims.expires_at > now:
+            return known
+        claims = decode(service, token)
+        _check_time(service, claims, now, allow_expired=allow_expired)
+        try:
+            body = describe(service, conn, present, claims, catalog=catalog)
+        except NoRights as reason:
+            raise TokenNotFound(str(reason)) from None
+    fresh = Validated(claims, orjson.dumps({"token": body}), present[0])
+    if claims.expires_at > now:
+        _remember(service, key, fresh)
+    return fresh
+
+
+def current(service: Service, token: str) -> Claims:
+    """The claims of a token that is valid now. Raises TokenNotFound."""
+    return validate(service, token, catalog=False).claims
+
+
+def revoke(service: Service, claims: Claims) -> None:
+    """End this token; tokens made from it live on, as upstream has it."""
+    now = clock.utcnow()
+    window = dt.timedelta(seconds=service.options.allow_expired_window)
+    with service.db.write() as conn:
+        revocations.add(conn, claims.audit_id, claims.expires_at + window, now)
+        revocations.forget(conn, now)
+        revision.advance(conn)
+
+
+def decode(service: Service, token: str) -> Claims:
+    """Raises TokenNotFound for what is no token of ours, Unavailable when there are no keys."""
+    try:
+        return tokens.decode(token, state_module.of(service).keys)
+    except tokens.TokenInvalid:
+        raise TokenNotFound("not a token of this installation") from None
+    except FileNotFoundError as error:
+        raise Unavailable("The token keys are missing.", inside=str(error)) from error
+
+
+def current_revision(service: Service) -> int:
+    """The number under which validated tokens may be remembered."""
+    with service.db.read() as conn:
+        return revision.read(conn)[0]
+
+
+def _check_time(service: Service, claims: Claims, now: dt.datetime, *, allow_expired: bool) -> None:
+    end = claims.expires_at
+    if allow_expired:
+        end += dt.timedelta(seconds=service.options.allow_expired_window)
+    if end <= now:
+        raise TokenNotFound("the token has expired")
+
+
+def _remember(service: Service, key: tuple[str, bool], answer: Validated) -> None:
+    state = state_module.of(service)
+    with state.lock:
+        if state.validated_revision < answer.revision:
+            state.validated = {}
+            state.validated_revision = answer.revision
+        while len(state.validated) >= service.options.validated_tokens > 0:
+            state.validated.pop(next(iter(state.validated)))
+        if service.options.validated_tokens > 0:
+            state.validated[key] = answer
+
+
+def describe(
+    service: Service, conn: sa.Connection, present: revision.Revision, claims: Claims, *, catalog: bool
+) -> dict[str, Any]:
+    """The token body (API reference: value of `token`) as of now.
+
+    Raises NoRights when the user, the scope or the roles do not carry the token any more.
+    """
+    row = live.state(conn, claims.user_id, claims.project_id or claims.domain_id, claims.audit_id, claims.chain_id)
+    if row is None:
+        raise NoRights("the user is gone")
+    _check_state(row, claims)
+    body: dict[str, Any] = {
+        "methods": list(claims.methods),
+        "user": {
+            "domain": {"id": row.user_domain_id, "name": row.user_domain_name},
+            "id": row.user_id,
+            "name": row.user_name,
+            "password_expires_at": clock.iso_micro(row.password_expires_at),
+        },
+        "audit_ids": list(claims.audit_ids),
+        "expires_at": _iso(claims.expires_at),
+        "issued_at": _iso(claims.issued_at),
+    }
+    if claims.unscoped:
+        return body
+    role_ids = effective_role_ids(conn, row, claims)
+    if claims.application_credential_id is not None:
+        role_ids &= _credential_role_ids(conn, claims, body)
+    body["roles"] = state_module.role_map(service, conn, present).expanded(role_ids)
+    if not body["roles"]:
+        raise NoRights("the user has no role there")
+    if claims.project_id is not None:
+        domain = {"id": row.project_domain_id, "name": row.project_domain_name}
+        if row.is_domain:
+            domain = {"id": None, "name": None}
+        body["project"] = {"domain": domain, "id": row.project_id, "name": row.project_name}
+        body["is_domain"] = bool(row.is_domain)
+    elif claims.domain_id is not None:
+        body["domain"] = {"id": row.project_id, "name": row.project_name}
+    else:
+        body["system"] = {"all": True}
+    if catalog:
+        templates = state_module.catalog_templates(service, conn, present)
+        body["catalog"] = filled_catalog(templates, claims.user_id, claims.project_id)
+    return body
+
+
+def _check_state(row: Record, claims: Claims) -> None:
+    if row.revoked:
+        raise NoRights("the token was revoked")
+    if not (row.user_enabled and row.user_domain_enabled):
+        raise NoRights("the user or its domain is disabled")
+    if claims.project_id is None and claims.domain_id is None:
+        pass
+    elif row.project_id is None or (claims.domain_id is not None and not row.is_domain):
+        raise NoRights("the project or domain is gone")
+    elif not row.project_enabled or row.project_domain_enabled is False:
+        raise NoRights("the project or its domain is disabled")
+    for moment in (
+        row.user_valid_after,
+        row.user_domain_valid_after,
+        row.project_valid_after,
+        row.project_domain_valid_after,
+    ):
+        if moment is not None and claims.issued_at < moment:
+            raise NoRights("all tokens of the user, project or domain were revoked later")
+
+
+def effective_role_ids(conn: sa.Connection, row: Record, claims: Claims) -> set[str]:
+    """Roles assigned for the scope, by group and inheritance too, not yet expanded by implication."""
+    if claims.project_id is not None:
+        return live.role_ids(conn, claims.user_id, _inherits_from(conn, row), PROJECT)
+    if claims.domain_id is not None:
+        return live.role_ids(conn, claims.user_id, (claims.domain_id,), DOMAIN)
+    return live.system_role_ids(conn, claims.user_id)
+
+
+def _inherits_from(conn: sa.Connection, row: Record) -> Sequence[str]:
+    """The project, and what is above it; only a project below another one needs a query for that."""
+    if row.is_domain:
+        return (row.project_id,)
+    if row.parent_id == row.project_domain_id:
+        return (row.project_id, row.project_domain_id)
+    return live.ancestors(conn, row.project_id)
+
+
+def _credential_role_ids(conn: sa.Connection, claims: Claims, body: dict[str, Any]) -> set[str]:
+    """The roles that an application credential passes on; what it adds to the token body is added."""
+    credential = live.application_credential(conn, claims.application_credential_id or "")
+    if credential is None or credential.project_id != claims.project_id:
+        raise NoRights("the application credential is gone")
+    if credential.expires_at is not None and credential.expires_at <= clock.utcnow():
+        raise NoRights("the application credential has expired")
+    body["application_credential"] = {
+        "id": credential.id,
+        "name": credential.name,
+        "restricted": not credential.unrestricted,
+    }
+    if credential.access_rule_ids is not None:
+        rules = live.access_rules_of(conn, credential.user_id, credential.access_rule_ids)
+        body["application_credential"]["access_rules"] = rules
+    return set(credential.role_ids)
+
+
+def filled_catalog(
+    templates: Sequence[Mapping[str, Any]], user_id: str, project_id: str | None
+) -> list[dict[str, Any]]:
+    """The catalog for one caller; endpoints that need a project are left out where there is none."""
+    values = {"user_id": user_id}
+    if project_id is not None:
+        values["project_id"] = values["tenant_id"] = project_id
+    return [
+        {
+            "id": service["id"],
+            "type": service["type"],
+            "name": service["name"],
+            "endpoints": [
+                endpoint if endpoint["url"] == url else {**endpoint, "url": url}
+                for endpoint in service["endpoints"]
+                if (url := _filled(endpoint["url"], values)) is not None
+            ],
+        }
+        for service in templates
+    ]
+
+
+def _filled(url: str, values: Mapping[str, str]) -> str | None:
+    """`$(project_id)s` and `%(project_id)s` replaced; None when one of them has no value."""
+    if "(" not in url:
+        return url
+    for name, value in values.items():
+        url = url.replace(f"$({name})s", value).replace(f"%({name})s", value)
+    return None if "$(" in url or "%(" in url else url
+
+
+def _iso(moment: dt.datetime) -> str:
+    return moment.isoformat(timespec="microseconds") + "Z"

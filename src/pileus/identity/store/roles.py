@@ -1,0 +1,134 @@
+"""Roles, what they imply, and who has them where."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from pileus.kernel.db import insert_ignore
+
+from . import listing
+from .listing import Record
+from .tables import assignments, implied_roles, memberships, roles
+
+COLUMNS = (roles.c.id, roles.c.name, roles.c.domain_id, roles.c.description, roles.c.options, roles.c.extra)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Grant:
+    """One row of assignments: `actor` and `target` with their kinds, see `tables`."""
+
+    actor_id: str
+    actor_kind: str
+    target_id: str
+    target_kind: str
+    role_id: str
+    inherited: bool = False
+
+
+def role(conn: sa.Connection, role_id: str) -> Record | None:
+    return listing.by_id(conn, COLUMNS, roles, role_id)
+
+
+def everything(conn: sa.Connection) -> Sequence[Record]:
+    """(id, name, domain_id) of all roles: there are few."""
+    return conn.execute(sa.select(roles.c.id, roles.c.name, roles.c.domain_id)).all()
+
+
+def implications(conn: sa.Connection) -> list[tuple[str, str]]:
+    """(prior, implied) of all inference rules."""
+    query = sa.select(implied_roles.c.prior_role_id, implied_roles.c.implied_role_id)
+    return [(row[0], row[1]) for row in conn.execute(query)]
+
+
+def add_implication(conn: sa.Connection, prior_role_id: str, implied_role_id: str) -> bool:
+    """Whether it is new."""
+    row = {"prior_role_id": prior_role_id, "implied_role_id": implied_role_id}
+    return insert_ignore(conn, implied_roles, [row]) > 0
+
+
+def remove_implication(conn: sa.Connection, prior_role_id: str, implied_role_id: str) -> bool:
+    removal = sa.delete(implied_roles).where(
+        implied_roles.c.prior_role_id == prior_role_id, implied_roles.c.implied_role_id == implied_role_id
+    )
+    return conn.execute(removal).rowcount > 0
+
+
+def add_grant(conn: sa.Connection, grant: Grant) -> bool:
+    """Whether it is new."""
+    return insert_ignore(conn, assignments, [dataclasses.asdict(grant)]) > 0
+
+
+def _same(grant: Grant) -> list[sa.ColumnElement[bool]]:
+    return [assignments.c[name] == value for name, value in dataclasses.asdict(grant).items()]
+
+
+def remove_grant(conn: sa.Connection, grant: Grant) -> bool:
+    return conn.execute(sa.delete(assignments).where(*_same(grant))).rowcount > 0
+
+
+def has_grant(conn: sa.Connection, grant: Grant) -> bool:
+    return conn.execute(sa.select(assignments.c.role_id).where(*_same(grant))).first() is not None
+
+
+def granted(
+    conn: sa.Connection, actor_id: str, target_id: str, target_kind: str, *, inherited: bool
+) -> Sequence[Record]:
+    """The roles (COLUMNS) that an actor was given on a target, nothing expanded."""
+    query = (
+        sa.select(*COLUMNS)
+        .join(assignments, assignments.c.role_id == roles.c.id)
+        .where(
+            assignments.c.actor_id == actor_id,
+            assignments.c.target_id == target_id,
+            assignments.c.target_kind == target_kind,
+            assignments.c.inherited == sa.true() if inherited else assignments.c.inherited == sa.false(),
+        )
+    )
+    return conn.execute(query).all()
+
+
+def grants(
+    conn: sa.Connection,
+    *,
+    actor_ids: Iterable[str] | None = None,
+    target_ids: Iterable[str] | None = None,
+    target_kinds: Iterable[str] | None = None,
+    role_ids: Iterable[str] | None = None,
+    inherited: bool | None = None,
+) -> list[Grant]:
+    """Assignments as stored; None does not restrict."""
+    query = sa.select(
+        assignments.c.actor_id,
+        assignments.c.actor_kind,
+        assignments.c.target_id,
+        assignments.c.target_kind,
+        assignments.c.role_id,
+        assignments.c.inherited,
+    )
+    for column, wanted in (
+        (assignments.c.actor_id, actor_ids),
+        (assignments.c.target_id, target_ids),
+        (assignments.c.target_kind, target_kinds),
+        (assignments.c.role_id, role_ids),
+    ):
+        if wanted is not None:
+            query = query.where(column.in_(list(wanted)))
+    if inherited is not None:
+        query = query.where(assignments.c.inherited == (sa.true() if inherited else sa.false()))
+    return [Grant(row[0], row[1], row[2], row[3], row[4], bool(row[5])) for row in conn.execute(query)]
+
+
+def group_ids_of(conn: sa.Connection, user_id: str) -> list[str]:
+    return list(conn.execute(sa.select(memberships.c.group_id).where(memberships.c.user_id == user_id)).scalars())
+
+
+def members(conn: sa.Connection, group_ids: Iterable[str]) -> dict[str, list[str]]:
+    """User ids by group id."""
+    found: dict[str, list[str]] = {}
+    query = sa.select(memberships.c.group_id, memberships.c.user_id).where(memberships.c.group_id.in_(list(group_ids)))
+    for group_id, user_id in conn.execute(query):
+        found.setdefault(group_id, []).append(user_id)
+    return found
