@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logic": {"kernel", "clients", "own.logic", "own.store", "own.errors", "own.options", "own.wire", "own.policy"},
     "flows": {"kernel", "clients", "own.flows", "own.logic", "own.store", "own.errors", "own.options", "own.wire", "own.agent.client"},
     "loops": {"kernel", "clients", "own.loops", "own.logic", "own.store", "own.errors", "own.options", "own.wire", "own.agent.client"},
-    "api": {"kernel", "own.api", "own.logic", "own.store", "own.errors", "own.options"},
+    "api": {"kernel", "own.api", "own.logic", "own.store", "own.errors", "own.options", "own.policy"},
     "agent": {"kernel", "clients", "own.agent", "own.drivers", "own.errors", "own.options", "own.wire"},
     "drivers": {"kernel.log", "kernel.errors", "kernel.clock", "kernel.ids", "host", "own.drivers", "own.errors", "own.options", "own.wire"},
 }  # fmt: skip
