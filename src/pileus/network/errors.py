@@ -307,3 +307,7 @@ class GatewayIpInUse(InUse):
 
 class InvalidQuotaValue(InUse):
     pass
+
+
+class AvailabilityZoneNotFound(_Typed, errors.NotFound):
+    """No agent is in the zone."""
