@@ -1,0 +1,1 @@
+"""Shared mechanisms that know no service."""

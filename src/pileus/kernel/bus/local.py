@@ -1,0 +1,251 @@
+"""The bus inside one machine: a queue within a process, Unix sockets between processes.
+
+A server of topic T listens at `<directory>/T/<pid>-<random>.sock`; callers pick any socket of the topic. Frames are a
+4-byte length and msgpack. The directory is 0700, so only the same user connects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pathlib
+import queue
+import random
+import socket
+import struct
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from pileus.kernel import clock, ids
+from pileus.kernel.bus.base import Bus, BusTimeout, BusUnavailable, Handler, Request, Response, Server
+
+_log = logging.getLogger(__name__)
+_encoder = msgspec.msgpack.Encoder()
+_requests = msgspec.msgpack.Decoder(Request)
+_responses = msgspec.msgpack.Decoder(Response)
+_MAX_FRAME = 64 << 20
+
+
+class LocalBus(Bus):
+    """With a directory: between processes. Without: within this process alone (tests)."""
+
+    def __init__(self, node: str, directory: pathlib.Path | None = None) -> None:
+        super().__init__(node)
+        self._directory = directory
+        self._servers: dict[str, Server] = {}
+        self._listeners: list[tuple[socket.socket, pathlib.Path]] = []
+        self._idle: dict[str, list[socket.socket]] = {}
+        self._lock = threading.Lock()
+        self._casts: queue.SimpleQueue[tuple[Server, Request, float] | None] = queue.SimpleQueue()
+        self._caster: threading.Thread | None = None
+        self._closed = False
+
+    def serve(self, topic: str, methods: Mapping[str, Handler]) -> None:
+        with self._lock:
+            known = self._servers.get(topic)
+            if known is not None:
+                known.methods.update(methods)
+                return
+            server = self._servers[topic] = Server(topic, methods)
+        if self._directory is not None:
+            self._listen(topic, server)
+
+    def _listen(self, topic: str, server: Server) -> None:
+        assert self._directory is not None
+        folder = self._directory / topic
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / f"{os.getpid()}-{ids.new_id()[:6]}.sock"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _bind(listener, path)
+        listener.listen(128)
+        self._listeners.append((listener, path))
+        threading.Thread(target=self._accept, args=(listener, server), name=f"bus {topic}", daemon=True).start()
+
+    def _accept(self, listener: socket.socket, server: Server) -> None:
+        while not self._closed:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection, server), name="bus connection", daemon=True).start()
+
+    def _answer(self, connection: socket.socket, server: Server) -> None:
+        with connection, contextlib.suppress(OSError, EOFError):
+            while True:
+                request = _requests.decode(_receive(connection))
+                response = server.handle(request, clock.monotonic())
+                if request.kind == "call":
+                    late = Response(request.id, error=("Late", "the request came too late"))
+                    _send(connection, _encoder.encode(response or late))
+
+    def close(self) -> None:
+        self._closed = True
+        for listener, path in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            path.unlink(missing_ok=True)
+        with self._lock:
+            for connections in self._idle.values():
+                for connection in connections:
+                    connection.close()
+            self._idle.clear()
+        if self._caster is not None:
+            self._casts.put(None)
+
+    def _call(self, topic: str, request: Request) -> Response:
+        own = self._servers.get(topic)
+        if own is not None:
+            copied = _requests.decode(_encoder.encode(request))  # what arrives is never the sender's own object
+            response = own.handle(copied, clock.monotonic())
+            return (
+                _responses.decode(_encoder.encode(response)) if response else Response(request.id, error=("Late", ""))
+            )
+        data = _encoder.encode(request)
+        for path in self._sockets(topic):
+            # A connection kept from before may lead to a process that is gone: a second try, on a new one, repeats the id.
+            for fresh in (False, True):
+                connection = self._connect(path, fresh=fresh)
+                if connection is None:
+                    continue
+                try:
+                    connection.settimeout(request.remaining)
+                    _send(connection, data)
+                    response = _responses.decode(_receive(connection))
+                except TimeoutError:
+                    connection.close()
+                    raise BusTimeout(f"{topic} {request.method}: no answer in {request.remaining:g} s") from None
+                except (OSError, EOFError):
+                    connection.close()
+                    continue
+                self._keep(path, connection)
+                return response
+        raise BusUnavailable(f"nobody serves {topic}")
+
+    def _cast(self, topic: str, request: Request) -> None:
+        own = self._servers.get(topic)
+        if own is not None:
+            self._enqueue(own, request)
+            return
+        for path in self._sockets(topic):
+            if self._send_cast(path, request):
+                return
+
+    def _fanout(self, topic: str, request: Request) -> None:
+        own = self._servers.get(topic)
+        if own is not None:
+            self._enqueue(own, request)
+        mine = {path for _, path in self._listeners}
+        for path in self._sockets(topic):
+            if path not in mine:
+                self._send_cast(path, request)
+
+    def _send_cast(self, path: pathlib.Path, request: Request) -> bool:
+        for fresh in (False, True):
+            connection = self._connect(path, fresh=fresh)
+            if connection is None:
+                continue
+            try:
+                connection.settimeout(1.0)
+                _send(connection, _encoder.encode(request))
+            except OSError:
+                connection.close()
+                continue
+            self._keep(path, connection)
+            return True
+        return False
+
+    def _enqueue(self, server: Server, request: Request) -> None:
+        """A cast within this process: never in the sender's thread."""
+        with self._lock:
+            if self._caster is None:
+                self._caster = threading.Thread(target=self._deliver, name="bus casts", daemon=True)
+                self._caster.start()
+        copied = _requests.decode(_encoder.encode(request))
+        self._casts.put((server, copied, clock.monotonic()))
+
+    def _deliver(self) -> None:
+        while (item := self._casts.get()) is not None:
+            server, request, received = item
+            server.handle(request, received)
+
+    def _sockets(self, topic: str) -> list[pathlib.Path]:
+        if self._directory is None:
+            return []
+        try:
+            found = [path for path in (self._directory / topic).iterdir() if path.suffix == ".sock"]
+        except FileNotFoundError:
+            return []
+        random.shuffle(found)
+        return found
+
+    def _connect(self, path: pathlib.Path, *, fresh: bool) -> socket.socket | None:
+        if not fresh:
+            with self._lock:
+                idle = self._idle.get(str(path))
+                return idle.pop() if idle else None
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(1.0)
+        try:
+            _connect(connection, path)
+        except ConnectionRefusedError:
+            connection.close()
+            path.unlink(missing_ok=True)  # its process is gone
+            return None
+        except OSError:
+            connection.close()
+            return None
+        return connection
+
+    def _keep(self, path: pathlib.Path, connection: socket.socket) -> None:
+        with self._lock:
+            idle = self._idle.setdefault(str(path), [])
+            if len(idle) < 32 and not self._closed:
+                idle.append(connection)
+                return
+        connection.close()
+
+
+def _bind(listener: socket.socket, path: pathlib.Path) -> None:
+    _at(path, listener.bind)
+
+
+def _connect(connection: socket.socket, path: pathlib.Path) -> None:
+    _at(path, connection.connect)
+
+
+def _at(path: pathlib.Path, action: Any) -> None:
+    """Unix socket addresses hold 107 bytes; a longer path is reached through a descriptor of its folder."""
+    if len(os.fsencode(path)) <= 107:
+        action(str(path))
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        action(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
+
+
+def _send(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(struct.pack("!I", len(data)) + data)
+
+
+def _receive(connection: socket.socket) -> bytes:
+    (length,) = struct.unpack("!I", _exactly(connection, 4))
+    if length > _MAX_FRAME:
+        raise EOFError
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        part = connection.recv(count - len(parts))
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)

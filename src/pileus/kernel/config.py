@@ -1,0 +1,171 @@
+"""Configuration: one TOML file, environment variables above it, every option typed and documented.
+
+Sections are msgspec structs; a room's section is its `options.py`. Unknown or wrong options stop the start with a
+sentence that names them.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import socket
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from pileus.kernel.errors import ConfigurationError
+
+
+def Doc(text: str) -> msgspec.Meta:  # noqa: N802 - reads as an annotation
+    """The sentence that documents an option."""
+    return msgspec.Meta(description=text)
+
+
+class Pileus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[pileus]"""
+
+    host: Annotated[str, Doc("Name of this machine in the cloud; the host name when empty.")] = ""
+    region: Annotated[str, Doc("Name of the region in the catalog.")] = "RegionOne"
+    services: Annotated[list[str], Doc("Services to run.")] = msgspec.field(
+        default_factory=lambda: ["identity", "image", "placement", "network", "compute"]
+    )
+    simulate: Annotated[bool, Doc("Use the fake drivers: no guests, no networks, same API.")] = False
+
+
+class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[api]"""
+
+    host: Annotated[str, Doc("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Doc("Port to listen on.")] = 5000
+    public_url: Annotated[str, Doc("Base URL under which clients reach the API, when it is not the address above.")] = (
+        ""
+    )
+    endpoints: Annotated[str, Doc('"paths": one port with prefixes; "ports": each service at its classical port.')] = (
+        "paths"
+    )
+    workers: Annotated[int, Doc("API worker processes.")] = 2
+    threads: Annotated[int, Doc("Request threads of each worker.")] = 8
+    stream_threads: Annotated[int, Doc("Threads for uploads and downloads of each worker.")] = 16
+    max_body: Annotated[int, Doc("Largest JSON body in bytes.")] = 114688
+    idle_timeout: Annotated[float, Doc("Seconds without a byte after which an upload is given up.")] = 60.0
+    certificate: Annotated[str, Doc("Path of the TLS certificate chain (PEM); TLS is on when set.")] = ""
+    key: Annotated[str, Doc("Path of the TLS private key (PEM).")] = ""
+    trusted_proxies: Annotated[
+        list[str], Doc("Addresses or networks of proxies whose X-Forwarded-* headers count.")
+    ] = msgspec.field(default_factory=list)
+
+
+class DatabaseOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[database]"""
+
+    url: Annotated[
+        str,
+        Doc(
+            'Where the databases are; "{service}" is replaced by the service name. SQLite files below the home when empty.'
+        ),
+    ] = ""
+    pool_size: Annotated[int, Doc("Pooled connections of each service in each process.")] = 16
+
+
+KERNEL_SECTIONS: dict[str, type[msgspec.Struct]] = {"pileus": Pileus, "api": Api, "database": DatabaseOptions}
+
+
+class Config:
+    """All sections of one installation, converted and checked."""
+
+    def __init__(self, home: pathlib.Path, sections: Mapping[str, msgspec.Struct]) -> None:
+        self.home = home
+        self._sections = dict(sections)
+        self.pileus: Pileus = self._sections["pileus"]  # type: ignore[assignment]
+        self.api: Api = self._sections["api"]  # type: ignore[assignment]
+        self.database: DatabaseOptions = self._sections["database"]  # type: ignore[assignment]
+
+    def section(self, name: str) -> Any:
+        """The options of one section; KeyError when no room declared it."""
+        return self._sections[name]
+
+    @property
+    def host(self) -> str:
+        return self.pileus.host or socket.gethostname()
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.api.certificate else "http"
+
+    @property
+    def base_url(self) -> str:
+        """The URL of this installation as clients see it, without a slash at the end."""
+        if self.api.public_url:
+            return self.api.public_url.rstrip("/")
+        return f"{self.scheme}://{self.reachable_host}:{self.api.port}"
+
+    @property
+    def reachable_host(self) -> str:
+        """An address that a client on this machine can use; brackets around IPv6."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api.host, self.api.host)
+        return f"[{host}]" if ":" in host else host
+
+    def database_url(self, service: str) -> str:
+        if self.database.url:
+            if "{service}" not in self.database.url and not self.database.url.startswith("sqlite"):
+                raise ConfigurationError('database.url needs "{service}" in it: each service has its own database')
+            return self.database.url.replace("{service}", service)
+        return f"sqlite:///{self.home}/databases/{service}.sqlite"
+
+
+def default_home() -> pathlib.Path:
+    """PILEUS_HOME, /var/lib/pileus for root, ~/.local/share/pileus otherwise."""
+    if os.environ.get("PILEUS_HOME"):
+        return pathlib.Path(os.environ["PILEUS_HOME"]).absolute()
+    if os.geteuid() == 0:
+        return pathlib.Path("/var/lib/pileus")
+    return pathlib.Path.home() / ".local/share/pileus"
+
+
+def load(
+    home: pathlib.Path,
+    sections: Mapping[str, type[msgspec.Struct]],
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Config:
+    """Read `home/pileus.toml`, lay the environment and then `overrides` above it, convert and check.
+
+    Raises ConfigurationError with a sentence that names the option.
+    """
+    path = home / "pileus.toml"
+    types = {**KERNEL_SECTIONS, **sections}
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text()) if path.exists() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    for name in raw:
+        if name not in types:
+            raise ConfigurationError(f"{path}: unknown section [{name}]; there are {', '.join(sorted(types))}")
+    _lay_environment(raw, types, os.environ if environ is None else environ)
+    for name, values in (overrides or {}).items():
+        raw.setdefault(name, {}).update(values)
+    converted = {}
+    for name, kind in types.items():
+        try:
+            converted[name] = msgspec.convert(raw.get(name, {}), kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"{path}, section [{name}]: {error}") from error
+    return Config(home, converted)
+
+
+def _lay_environment(
+    raw: dict[str, Any], types: Mapping[str, type[msgspec.Struct]], environ: Mapping[str, str]
+) -> None:
+    for variable, value in environ.items():
+        if not variable.startswith("PILEUS_") or "__" not in variable:
+            continue
+        section, _, option = variable.removeprefix("PILEUS_").lower().partition("__")
+        fields = {field.name: field for field in msgspec.structs.fields(types[section])} if section in types else {}
+        if option not in fields:
+            raise ConfigurationError(
+                f"environment variable {variable}: there is no option {option} in section [{section}]"
+            )
+        is_list = str(fields[option].type).startswith(("list", "typing.Annotated[list"))
+        raw.setdefault(section, {})[option] = [part for part in value.split(",") if part] if is_list else value

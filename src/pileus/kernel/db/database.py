@@ -1,0 +1,131 @@
+"""A database of one service: reads, writes, and the rule that nobody waits for others inside a transaction.
+
+SQLite is used in WAL mode. Writers begin with BEGIN IMMEDIATE (an upgrade from a read snapshot fails at once and is not
+covered by the busy timeout) and queue at a lock of this process first, because SQLite's own waiting is unfair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.pool import QueuePool
+
+from pileus.kernel.errors import ConfigurationError
+from pileus.kernel.waiting import transaction
+
+_after = threading.local()
+
+
+def after_commit(action: Callable[[], None]) -> None:
+    """Do something when the transaction of this thread has been committed; nothing when it is rolled back."""
+    _after.actions.append(action)
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+class Database:
+    """One service's database, by URL. Connections are opened lazily, so that a process may fork after making it."""
+
+    def __init__(self, url: str, name: str = "", pool_size: int = 16) -> None:
+        self.url = sa.make_url(url)
+        self.name = name
+        self._pool_size = pool_size
+        self._writer = threading.RLock() if self.is_sqlite else None
+        self._engine: sa.Engine | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def engine(self) -> sa.Engine:
+        if self._engine is None:
+            with self._lock:
+                if self._engine is None:
+                    self._engine = self._make_engine()
+        return self._engine
+
+    def _make_engine(self) -> sa.Engine:
+        backend = self.url.get_backend_name()
+        common: dict[str, Any] = {
+            "json_serializer": _dumps,
+            "json_deserializer": orjson.loads,
+            "pool_size": self._pool_size,
+            "max_overflow": 16,
+            "pool_timeout": 10,
+        }
+        if backend == "sqlite":
+            if self.url.database:
+                pathlib.Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            engine = sa.create_engine(
+                self.url,
+                poolclass=QueuePool,
+                connect_args={"check_same_thread": False, "timeout": 20, "isolation_level": None},
+                **common,
+            )
+            sa.event.listen(engine, "connect", _prepare_sqlite)
+            return engine
+        if backend == "postgresql":
+            url = self.url.set(drivername="postgresql+psycopg")
+        elif backend in {"mysql", "mariadb"}:
+            url = self.url.set(drivername="mysql+mysqldb").update_query_dict({"charset": "utf8mb4"})
+        else:
+            raise ConfigurationError(f"database url {self.url!r}: use sqlite, postgresql or mysql")
+        return sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, pool_recycle=1800, **common)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection for reading: one consistent snapshot on SQLite, READ COMMITTED elsewhere."""
+        with transaction(self.name), self.engine.connect() as conn:
+            if self.is_sqlite:
+                conn.exec_driver_sql("BEGIN")
+            yield conn
+            conn.rollback()
+
+    @contextlib.contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        """A transaction: committed at the end, rolled back on an exception.
+
+        With `durable=False` a power loss (not a killed process) may lose it: for records of repeatable steps.
+        """
+        with transaction(self.name):
+            _after.actions = []
+            with self._writer or contextlib.nullcontext(), self.engine.connect() as conn:
+                if self.is_sqlite:
+                    # Cannot be changed inside a transaction; it is a flag of the connection, no I/O.
+                    conn.exec_driver_sql("PRAGMA synchronous=" + ("FULL" if durable else "NORMAL"))
+                    conn.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    yield conn
+                    conn.commit()
+                except BaseException:
+                    conn.rollback()
+                    raise
+            actions = _after.actions
+        for action in actions:
+            action()
+
+    def close(self) -> None:
+        """Close all pooled connections."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA busy_timeout=20000")
+    cursor.execute("PRAGMA cache_size=-4000")
+    cursor.execute("PRAGMA temp_store=MEMORY")
+    cursor.close()
