@@ -67,3 +67,8 @@ def version() -> tuple[int, int, int]:
     word = run(["qemu-img", "--version"]).stdout.split()[2]
     major, minor, micro = (int(part) for part in word.split("(")[0].strip().split(".")[:3])
     return major, minor, micro
+
+
+def grow(path: pathlib.Path, image_format: str, size: int) -> None:
+    """Make the disk in the file `size` bytes large; nothing may use it meanwhile."""
+    run(["qemu-img", "resize", "-q", "-f", image_format, str(path), str(size)])

@@ -169,13 +169,12 @@ def _topology(doc: ServerDoc) -> tuple[int, int, int]:
 
 def _devices(devices: ET.Element, doc: ServerDoc, machine: Machine, board: str) -> None:
     properties = _properties(doc)
-    bus = _disk_bus(doc)
     first_is_cdrom = _image_format(doc) == "iso"
-    for index, disk in enumerate(machine.disks):
-        _disk(devices, doc, machine, disk, bus, index, cdrom=first_is_cdrom and index == 0)
+    for index in range(len(machine.disks)):
+        _disk(devices, doc, machine, index, cdrom=first_is_cdrom and index == 0)
     if machine.config_drive is not None:
         _config_drive(devices, doc, machine, board)
-    if bus == "scsi":
+    if _disk_bus(doc) == "scsi":
         ET.SubElement(devices, "controller", type="scsi", model="virtio-scsi")
     ET.SubElement(devices, "controller", type="usb", model="none")  # its polling costs an idle guest more than all else
     for nic in doc.nics:
@@ -197,14 +196,14 @@ def _devices(devices: ET.Element, doc: ServerDoc, machine: Machine, board: str) 
     _watchdog(devices, doc)
 
 
-def _disk(
-    devices: ET.Element, doc: ServerDoc, machine: Machine, disk: Disk, bus: str, index: int, *, cdrom: bool
-) -> None:
+def _disk(devices: ET.Element, doc: ServerDoc, machine: Machine, index: int, *, cdrom: bool) -> None:
+    disk = machine.disks[index]
     device = ET.SubElement(devices, "disk", type="file", device="cdrom" if cdrom else "disk")
-    options = {} if cdrom else {"discard": "unmap"}
-    ET.SubElement(device, "driver", name="qemu", type=disk.format, cache=machine.disk_cache, **options)
+    driver = ET.SubElement(device, "driver", name="qemu", type=disk.format, cache=machine.disk_cache)
+    if not cdrom:
+        driver.set("discard", "unmap")
     ET.SubElement(device, "source", file=str(disk.path))
-    used = "ide" if cdrom else bus
+    used = "ide" if cdrom else _disk_bus(doc)
     ET.SubElement(device, "target", dev=_target(used, index), bus=used)
     limits = {
         tag: doc.flavor.extra_specs[f"quota:disk_{tag}"]
@@ -225,7 +224,7 @@ def _config_drive(devices: ET.Element, doc: ServerDoc, machine: Machine, board: 
     device = ET.SubElement(devices, "disk", type="file", device="disk" if bus == "virtio" else "cdrom")
     ET.SubElement(device, "driver", name="qemu", type="raw", cache=machine.disk_cache)
     ET.SubElement(device, "source", file=str(machine.config_drive))
-    taken = sum(1 for _ in machine.disks)
+    taken = len(machine.disks)
     shared = _DISK_BUSES[bus] == _DISK_BUSES[_disk_bus(doc)] or (bus == "ide" and _image_format(doc) == "iso")
     ET.SubElement(device, "target", dev=_target(bus, taken if shared else 0), bus=bus)
     ET.SubElement(device, "readonly")
