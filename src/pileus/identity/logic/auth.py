@@ -15,8 +15,8 @@ import orjson
 import sqlalchemy as sa
 
 from pileus.identity.errors import AuthenticationFailed, TokenNotFound, invalid
-from pileus.identity.store import live, people, projects, revision
 from pileus.identity.store import credentials as credential_store
+from pileus.identity.store import live, people, projects, revision
 from pileus.kernel import clock, tokens
 from pileus.kernel.errors import Unavailable
 from pileus.kernel.service import Service
@@ -48,6 +48,7 @@ class Who:
     chain_id: str | None = None
     project_id: str | None = None  # an application credential is bound to its project
     application_credential_id: str | None = None
+    proved_at: dt.datetime  # a revocation after this moment counts, however long the hash took
 
 
 def authenticate(service: Service, auth: Section, *, catalog: bool) -> Issued:
@@ -73,6 +74,7 @@ def authenticate(service: Service, auth: Section, *, catalog: bool) -> Issued:
 def _identify(service: Service, identity: Section) -> Who:
     """Every method of the request must prove the same user."""
     found: list[Who] = []
+    began = clock.utcnow()
     for method in dict.fromkeys(identity["methods"]):
         check = _METHODS.get(method)
         if check is None:
@@ -80,7 +82,7 @@ def _identify(service: Service, identity: Section) -> Who:
         section = identity.get(method)
         if section is None:
             raise invalid(f"Expecting to find {method} in identity.")
-        found.append(check(service, section))
+        found.append(check(service, section, began))
     if not found:
         raise AuthenticationFailed("no method was given")
     first = found[0]
@@ -105,7 +107,7 @@ def _both(one: Who, other: Who) -> Who:
     )
 
 
-def _by_password(service: Service, section: Section) -> Who:
+def _by_password(service: Service, section: Section, began: dt.datetime) -> Who:
     user = section["user"]
     row = find_user(service, user)
     verified = state_module.of(service).hasher.verify(user["password"], row.password_hash if row is not None else None)
@@ -115,7 +117,7 @@ def _by_password(service: Service, section: Section) -> Who:
         raise AuthenticationFailed(f"user {row.id} or its domain is disabled")
     if row.password_expires_at is not None and row.password_expires_at <= clock.utcnow():
         raise AuthenticationFailed(f"the password of user {row.id} has expired")
-    return Who(user_id=row.id, methods=("password",), default_project_id=row.default_project_id)
+    return Who(user_id=row.id, methods=("password",), default_project_id=row.default_project_id, proved_at=began)
 
 
 def find_user(service: Service, user: Section) -> Any:
@@ -136,7 +138,7 @@ def find_user(service: Service, user: Section) -> Any:
         )
 
 
-def _by_token(service: Service, section: Section) -> Who:
+def _by_token(service: Service, section: Section, began: dt.datetime) -> Who:
     try:
         claims = token_logic.current(service, section["id"])
     except TokenNotFound as reason:
@@ -154,10 +156,11 @@ def _by_token(service: Service, section: Section) -> Who:
         chain_id=claims.chain_id,
         project_id=claims.project_id if bound else None,
         application_credential_id=claims.application_credential_id,
+        proved_at=began,
     )
 
 
-def _by_application_credential(service: Service, section: Section) -> Who:
+def _by_application_credential(service: Service, section: Section, began: dt.datetime) -> Who:
     """By the id of the credential, or by its name and the user."""
     with service.db.read() as conn:
         if section.get("id") is not None:
@@ -179,6 +182,7 @@ def _by_application_credential(service: Service, section: Section) -> Who:
         expires_at=row.expires_at,
         project_id=row.project_id,
         application_credential_id=row.id,
+        proved_at=began,
     )
 
 
@@ -197,7 +201,7 @@ def _credential_by_name(conn: sa.Connection, section: Section) -> Any:
     return None if row is None else credential_store.application_credential_by_name(conn, row.id, name)
 
 
-_METHODS: dict[str, Callable[[Service, Section], Who]] = {
+_METHODS: dict[str, Callable[[Service, Section, dt.datetime], Who]] = {
     "password": _by_password,
     "token": _by_token,
     "application_credential": _by_application_credential,
@@ -288,15 +292,14 @@ def _scope_project(conn: sa.Connection, value: Section) -> str | None:
 
 
 def _claims(service: Service, who: Who, scope: Mapping[str, str]) -> Claims:
-    now = clock.utcnow()
-    ends = now + dt.timedelta(seconds=service.options.token_expiration)
+    ends = who.proved_at + dt.timedelta(seconds=service.options.token_expiration)
     if who.expires_at is not None:
         ends = min(ends, who.expires_at)
     audit_id = tokens.new_audit_id()
     return Claims(
         user_id=who.user_id,
         methods=who.methods,
-        issued_at=now,
+        issued_at=who.proved_at,
         expires_at=ends,
         audit_ids=(audit_id,) if who.chain_id is None else (audit_id, who.chain_id),
         project_id=scope.get("project_id"),

@@ -93,9 +93,9 @@ def with_tags(*, every: Sequence[str] = (), some: Sequence[str] = ()) -> sa.Colu
     return projects.c.id.in_(tagged)
 
 
-def tree(conn: sa.Connection, project_id: str) -> Sequence[Record]:
-    """(the COLUMNS of) everything below the project, parents before children, without itself."""
-    below = sa.select(projects.c.id, sa.literal(1).label("level")).where(projects.c.parent_id == project_id)
+def tree(conn: sa.Connection, *project_ids: str) -> Sequence[Record]:
+    """Everything below these projects (or domains), parents before children, without themselves."""
+    below = sa.select(projects.c.id, sa.literal(1).label("level")).where(projects.c.parent_id.in_(project_ids))
     below_cte = below.cte("below", recursive=True)
     child = projects.alias("child")
     below_cte = below_cte.union_all(
@@ -104,7 +104,16 @@ def tree(conn: sa.Connection, project_id: str) -> Sequence[Record]:
     query = (
         sa.select(*COLUMNS).join(below_cte, below_cte.c.id == projects.c.id).order_by(below_cte.c.level, projects.c.id)
     )
-    return conn.execute(query).all()
+    seen: dict[str, Record] = {}
+    for row in conn.execute(query):
+        seen.setdefault(row.id, row)
+    return list(seen.values())
+
+
+def parents(conn: sa.Connection) -> dict[str, str]:
+    """Parent by project, of all that have one."""
+    query = sa.select(projects.c.id, projects.c.parent_id).where(projects.c.parent_id.is_not(None))
+    return {row[0]: row[1] for row in conn.execute(query)}
 
 
 def by_ids(conn: sa.Connection, identifiers: Iterable[str]) -> Sequence[Record]:

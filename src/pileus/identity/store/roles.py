@@ -43,6 +43,12 @@ def implications(conn: sa.Connection) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in conn.execute(query)]
 
 
+def implied_by(conn: sa.Connection, prior_role_id: str) -> Sequence[Record]:
+    """The roles (COLUMNS) that one implies directly."""
+    query = sa.select(*COLUMNS).join(implied_roles, implied_roles.c.implied_role_id == roles.c.id)
+    return conn.execute(query.where(implied_roles.c.prior_role_id == prior_role_id).order_by(roles.c.name)).all()
+
+
 def add_implication(conn: sa.Connection, prior_role_id: str, implied_role_id: str) -> bool:
     """Whether it is new."""
     row = {"prior_role_id": prior_role_id, "implied_role_id": implied_role_id}

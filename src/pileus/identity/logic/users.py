@@ -1,0 +1,152 @@
+"""Commands and queries on users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.identity.errors import AuthenticationFailed, invalid, not_found
+from pileus.identity.store import listing, people, projects, revision
+from pileus.identity.store.listing import Listing, Record
+from pileus.identity.store.tables import users
+from pileus.kernel import clock, ids
+from pileus.kernel.errors import Forbidden
+from pileus.kernel.service import Service
+
+from . import state as state_module
+from .common import check_same_domain, check_same_id, extra_of, merged_extra, merged_options, unique_name
+
+KNOWN = frozenset(
+    {"id", "name", "domain_id", "enabled", "default_project_id", "password", "options", "password_expires_at"}
+)
+
+
+def find(service: Service, user_id: str) -> Record | None:
+    with service.db.read() as conn:
+        return people.user(conn, user_id)
+
+
+def list_users(service: Service, wanted: Listing) -> Sequence[Record]:
+    with service.db.read() as conn:
+        return listing.select(conn, people.USER_COLUMNS, users, wanted)
+
+
+def create(service: Service, body: Mapping[str, Any], user_id: str | None = None) -> Record:
+    """Create a user in an existing domain. Raises AlreadyExists, NotFound for the domain, Invalid."""
+    password_hash = _hashed(service, body.get("password"))
+    now = clock.utcnow()
+    user_id = user_id or ids.new_id()
+    name, domain_id = body["name"].strip(), body["domain_id"]
+    with unique_name("user", name, domain_id), service.db.write() as conn:
+        require_domain(conn, domain_id)
+        _check_default_project(conn, body.get("default_project_id"))
+        conn.execute(
+            sa.insert(users).values(
+                id=user_id,
+                domain_id=domain_id,
+                name=name,
+                enabled=body.get("enabled", True),
+                default_project_id=body.get("default_project_id"),
+                options=merged_options(None, body.get("options")),
+                extra=extra_of(body, KNOWN),
+                password_hash=password_hash,
+                password_changed_at=now if password_hash else None,
+                created_at=now,
+            )
+        )
+        created = people.user(conn, user_id)
+    if created is None:
+        raise not_found("user", user_id)
+    return created
+
+
+def update(service: Service, user_id: str, body: Mapping[str, Any]) -> Record:
+    """Change a user; a new password or `enabled: false` ends all of the user's tokens.
+
+    Raises NotFound, AlreadyExists, Invalid.
+    """
+    check_same_id("user", user_id, body)
+    values: dict[str, Any] = {name: body[name] for name in ("enabled", "default_project_id") if name in body}
+    if "name" in body:
+        values["name"] = body["name"].strip()
+    if "password" in body:
+        values["password_hash"] = _hashed(service, body["password"])
+        values["password_changed_at"] = clock.utcnow()
+    with unique_name("user", values.get("name", ""), body.get("domain_id")), service.db.write() as conn:
+        present = people.user(conn, user_id)
+        if present is None:
+            raise not_found("user", user_id)
+        check_same_domain(present.domain_id, body)
+        _check_default_project(conn, body.get("default_project_id"))
+        values["extra"] = merged_extra(present.extra, body, KNOWN)
+        values["options"] = merged_options(present.options, body.get("options"))
+        if "password" in body or body.get("enabled") is False:
+            values["tokens_valid_after"] = clock.utcnow()
+        listing.change(conn, users, user_id, values)
+        changed = people.user(conn, user_id)
+        revision.advance(conn)
+    if changed is None:
+        raise not_found("user", user_id)
+    return changed
+
+
+def delete(service: Service, user_id: str) -> None:
+    """Delete a user with assignments, memberships and credentials. Raises NotFound."""
+    with service.db.write() as conn:
+        if not people.delete_user(conn, user_id):
+            raise not_found("user", user_id)
+        revision.advance(conn)
+
+
+def change_password(service: Service, user_id: str, original: str, password: str) -> None:
+    """A user's own change; knowing the old password is the authorization, a token is not needed.
+
+    Raises AuthenticationFailed when the old one is wrong, Forbidden when it is locked.
+    """
+    with service.db.read() as conn:
+        row = people.for_password(conn, user_id=user_id, name=None, domain_id=None, domain_name=None)
+    hasher = state_module.of(service).hasher
+    verified = hasher.verify(original, row.password_hash if row is not None else None)
+    if row is None or not verified or not (row.enabled and row.domain_enabled):
+        raise AuthenticationFailed(f"password change of user {user_id}")
+    if row.options.get("lock_password"):
+        raise Forbidden("The password of this user is locked: only an administrator can change it.")
+    password_hash = _hashed(service, password)
+    now = clock.utcnow()
+    with service.db.write() as conn:
+        swap = sa.update(users).where(users.c.id == user_id, users.c.password_hash == row.password_hash)
+        values = {"password_hash": password_hash, "password_changed_at": now, "tokens_valid_after": now}
+        if conn.execute(swap.values(**values)).rowcount == 0:
+            raise AuthenticationFailed(f"the password of user {user_id} was changed meanwhile")
+        revision.advance(conn)
+
+
+def groups_of(service: Service, user_id: str, wanted: Listing) -> Sequence[Record]:
+    with service.db.read() as conn:
+        return people.groups_of(conn, user_id, wanted)
+
+
+def require_domain(conn: sa.Connection, domain_id: str) -> Record:
+    domain = projects.domain(conn, domain_id)
+    if domain is None:
+        raise not_found("domain", domain_id)
+    return domain
+
+
+def _check_default_project(conn: sa.Connection, project_id: str | None) -> None:
+    """Upstream lets it name what does not exist; a domain it refuses."""
+    if project_id is None:
+        return
+    project = projects.project(conn, project_id)
+    if project is not None and project.is_domain:
+        raise invalid("User's default project ID cannot be a domain ID.")
+
+
+def _hashed(service: Service, password: str | None) -> str | None:
+    if password is None:
+        return None
+    if len(password) > service.options.max_password_length:
+        raise invalid(f"The password is longer than {service.options.max_password_length} characters.")
+    return state_module.of(service).hasher.hash(password)
