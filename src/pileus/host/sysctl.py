@@ -76,8 +76,8 @@ class Recorder:
         replace_file(self._path, msgspec.json.encode(document))
 
 
-def replace_file(path: Path, content: bytes, mode: int = 0o600) -> bool:
-    """Write a file as a whole (readers see the old or the new one); False when it already had that content."""
+def replace_file(path: Path, content: bytes, mode: int = 0o600, owner: int = -1) -> bool:
+    """Write a file as a whole (readers see the old or the new one); False when it already had that content. `owner` is a uid."""
     try:
         if path.read_bytes() == content:
             return False
@@ -87,6 +87,7 @@ def replace_file(path: Path, content: bytes, mode: int = 0o600) -> bool:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as stream:
         os.fchmod(descriptor, mode)
+        os.fchown(descriptor, owner, -1)
         stream.write(content)
         stream.flush()
         os.fsync(descriptor)

@@ -1,0 +1,180 @@
+"""A bridge per network, and VXLAN between hosts whose forwarding entries come from the controller: nothing is learned, nothing is flooded for ARP."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pileus.host import netlink
+from pileus.host.netlink import MARK, Words
+from pileus.network.drivers import names
+from pileus.network.drivers.base import Settings
+from pileus.network.wire import NetworkItem
+
+VXLAN_PORT = 4789
+_FLOOD = "00:00:00:00:00:00"
+
+
+@dataclass(slots=True)
+class Entries:
+    """Forwarding of one VXLAN device: hosts to flood to, the host behind each MAC, the MAC behind each address."""
+
+    flood: set[str] = field(default_factory=set)
+    hosts: dict[str, str] = field(default_factory=dict)
+    neighbours: dict[str, str] = field(default_factory=dict)
+
+
+class Bridges:
+    """The bridges of networks and their tunnels. What is known of forwarding entries comes from the host once, then follows our changes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._entries: dict[str, Entries] = {}
+
+    def forget(self) -> None:
+        """Read forwarding entries from the host before the next comparison."""
+        self._entries.clear()
+
+    def name(self, network: NetworkItem) -> str:
+        """The bridge of a network: its own, or the external one for the physical network that this is."""
+        if network.type == "flat" and network.physical_network == self._settings.physical_network:
+            return self._settings.external_bridge
+        return names.bridge(network.id)
+
+    def ensure(self, networks: Iterable[NetworkItem], vtep: str) -> bool:
+        """Have bridges and tunnels as the networks say, in one process for all. True when something was changed."""
+        lines: list[Words] = []
+        tunnelled = []
+        for network in networks:
+            bridge = self.name(network)
+            if bridge != self._settings.external_bridge:
+                lines += _bridge_lines(bridge, network.mtu)
+            if network.type == "vxlan" and network.segmentation_id:
+                lines += self._tunnel_lines(network, bridge, vtep)
+                tunnelled.append(network)
+        netlink.ip_batch(lines)
+        changed = [self._ensure_entries(network) for network in tunnelled if network.peers and vtep]
+        return bool(lines) or any(changed)
+
+    def remove(self, bridges: Iterable[str]) -> None:
+        """Remove bridges of ours with their tunnels; guests' links that are still attached stay without a bridge."""
+        found = netlink.links()
+        lines: list[Words] = []
+        for bridge in bridges:
+            link = found.get(bridge)
+            if link is None or not link.ours:
+                continue
+            for each in found.values():
+                if each.master == link.index and each.kind == "vxlan" and each.ours:
+                    self._entries.pop(each.name, None)
+                    lines.append(("link", "delete", "dev", each.name))
+            lines.append(("link", "delete", "dev", bridge))
+        netlink.ip_batch(lines)
+
+    def ours(self) -> set[str]:
+        """Bridges of networks that we made, by the kernel's word."""
+        return {link.name for link in netlink.links().values() if link.ours and link.kind == "bridge" and link.name.startswith("brq")}
+
+    def _tunnel_lines(self, network: NetworkItem, bridge: str, vtep: str) -> list[Words]:
+        assert network.segmentation_id is not None
+        device = names.vxlan(network.segmentation_id)
+        link = netlink.link(device)
+        lines: list[Words] = []
+        wanted = bool(network.peers and vtep)
+        usable = link is not None and link.vni == network.segmentation_id and bool(vtep) and link.local == ipaddress.ip_address(vtep).packed
+        if link is not None and link.ours and not (wanted and usable):
+            lines.append(("link", "delete", "dev", device))
+            self._entries.pop(device, None)
+            link = None
+        if not wanted:
+            return lines
+        if link is None:
+            self._entries[device] = Entries()
+            lines += [
+                ("link", "add", device, "mtu", str(network.mtu), "type", "vxlan", "id", str(network.segmentation_id), "local", vtep,
+                 "dstport", str(VXLAN_PORT), "nolearning"),
+                ("link", "set", "dev", device, "alias", MARK, "addrgenmode", "none"),
+                ("link", "set", "dev", device, "master", bridge, "up"),
+                ("link", "set", "dev", device, "type", "bridge_slave", "learning", "off", "neigh_suppress", "on"),
+            ]  # fmt: skip
+        elif link.mtu != network.mtu:
+            lines.append(("link", "set", "dev", device, "mtu", str(network.mtu)))
+        return lines
+
+    def _ensure_entries(self, network: NetworkItem) -> bool:
+        device = names.vxlan(network.segmentation_id or 0)
+        known = self._entries.get(device)
+        if known is None:
+            known = self._entries[device] = _read_entries(device)
+        wanted = _wanted_entries(network)
+        bridge, neighbour = _difference(device, known, wanted)
+        if not bridge and not neighbour:
+            return False
+        self._entries.pop(device)
+        netlink.bridge_batch(bridge)
+        netlink.ip_batch(neighbour)
+        self._entries[device] = wanted
+        return True
+
+
+def _bridge_lines(bridge: str, mtu: int) -> list[Words]:
+    """A bridge without addresses of the host's: no tenant reaches the host through it."""
+    link = netlink.link(bridge)
+    if link is None:
+        return [
+            ("link", "add", bridge, "mtu", str(mtu), "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0",
+             "nf_call_iptables", "1", "nf_call_ip6tables", "1"),
+            ("link", "set", "dev", bridge, "alias", MARK, "addrgenmode", "none"),
+            ("link", "set", "dev", bridge, "up"),
+        ]  # fmt: skip
+    lines: list[Words] = []
+    if link.mtu != mtu:
+        lines.append(("link", "set", "dev", bridge, "mtu", str(mtu)))
+    if not link.up:
+        lines.append(("link", "set", "dev", bridge, "up"))
+    return lines
+
+
+def _wanted_entries(network: NetworkItem) -> Entries:
+    wanted = Entries()
+    for peer in network.peers:
+        wanted.flood.add(peer.vtep)
+        for entry in peer.entries:
+            wanted.hosts[entry.mac.lower()] = peer.vtep
+            wanted.neighbours.update((ip, entry.mac.lower()) for ip in entry.ips)
+    return wanted
+
+
+def _read_entries(device: str) -> Entries:
+    found = Entries()
+    for entry in netlink.bridge_json(["fdb", "show", "dev", device]):
+        if "dst" not in entry:
+            continue
+        if entry["mac"] == _FLOOD:
+            found.flood.add(entry["dst"])
+        else:
+            found.hosts[entry["mac"]] = entry["dst"]
+    for entry in netlink.ip_json(["neigh", "show", "dev", device, "nud", "permanent"]):
+        found.neighbours[entry["dst"]] = entry.get("lladdr", "")
+    return found
+
+
+def _difference(device: str, known: Entries, wanted: Entries) -> tuple[list[Words], list[Words]]:
+    """Lines for `bridge` and for `ip` that lead from known to wanted; additions first, so that no moment lacks an entry."""
+    bridge: list[Words] = [("fdb", "append", _FLOOD, "dev", device, "dst", vtep, "self", "permanent") for vtep in sorted(wanted.flood - known.flood)]
+    for mac, vtep in wanted.hosts.items():
+        if known.hosts.get(mac) != vtep:
+            bridge.append(("fdb", "replace", mac, "dev", device, "dst", vtep, "self", "permanent"))
+            bridge.append(("fdb", "replace", mac, "dev", device, "master", "static"))
+    for mac in known.hosts.keys() - wanted.hosts.keys():
+        bridge.append(("fdb", "delete", mac, "dev", device, "dst", known.hosts[mac], "self"))
+        bridge.append(("fdb", "replace", mac, "dev", device, "master", "static"))
+        bridge.append(("fdb", "delete", mac, "dev", device, "master"))
+    bridge += [("fdb", "delete", _FLOOD, "dev", device, "dst", vtep, "self") for vtep in sorted(known.flood - wanted.flood)]
+    neighbour: list[Words] = [
+        ("neigh", "replace", ip, "lladdr", mac, "dev", device, "nud", "permanent")
+        for ip, mac in wanted.neighbours.items() if known.neighbours.get(ip) != mac
+    ]  # fmt: skip
+    neighbour += [("neigh", "delete", ip, "dev", device) for ip in known.neighbours.keys() - wanted.neighbours.keys()]
+    return bridge, neighbour
