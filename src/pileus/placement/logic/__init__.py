@@ -1,0 +1,1 @@
+"""Placement's decisions; transactions start and end here."""
