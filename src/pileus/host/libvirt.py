@@ -66,9 +66,10 @@ class Hypervisor:
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Call `watcher` with the UUID of every domain whose life cycle moves on, from now on and across reconnects."""
-        self._watcher = watcher
         with _failing():
-            self._register(self._alive())
+            connection = self._alive()
+            self._watcher = watcher  # from here on every new connection registers it
+            self._register(connection)
 
     def define(self, xml: str) -> None:
         """Make or replace the persistent definition of a domain."""
