@@ -141,6 +141,16 @@ class Sandbox:
         rows = (line.partition(" ") for line in self.run([sys.executable, "-I", "-S", "-c", script]).stdout.splitlines())
         return {int(pid): command for pid, _, command in rows}
 
+    def changed_files(self) -> frozenset[str]:
+        """Every path that was written below /etc, /var and /root since the sandbox began, and everything in /run and /dev/shm."""
+        layers = self._base / "layers"
+        entries = ((p, "/" + str(p.relative_to(layers))) for p in layers.rglob("*"))
+        changed = {name for p, name in entries if not (p.is_dir() and Path(name).is_dir())}  # a directory with a change in it is none
+        for directory in ("run", "dev/shm"):
+            root = self.path("/")
+            changed |= {"/" + str(p.relative_to(root)) for p in (root / directory).rglob("*")}
+        return frozenset(changed)
+
     def read(self, path: str) -> str:
         """The text of a file as the sandbox sees it."""
         return Path(f"/proc/{self.pid}/root{path}").read_text(errors="replace")
