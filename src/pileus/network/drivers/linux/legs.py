@@ -50,12 +50,11 @@ def ensure(namespace: str, legs: Iterable[Leg], *, keep: Collection[str] = ()) -
     new: dict[str, frozenset[str]] = {}
     for device in netlink.ip_json(["addr", "show"], namespace=namespace):
         name = device["ifname"]
-        leg = wanted.get(name)
-        if leg is None:
+        if name not in wanted:
             if name != "lo" and name not in keep and device.get("linkinfo", {}).get("info_kind") == "veth":
                 inside.append(("link", "delete", "dev", name))
             continue
-        lines, added = _inner_lines(leg, device)
+        lines, added = _inner_lines(wanted[name], device)
         inside += lines
         if added:
             new[name] = added
