@@ -193,9 +193,6 @@ _CREDENTIALS = {
     "identity:list_application_credentials": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
     "identity:create_application_credential": "rule:owner",
     "identity:delete_application_credential": f"{_ADMIN} or rule:owner",
-    "identity:get_access_rule": f"{_ADMIN_OR_SYSTEM_READER} or user_id:%(target.user.id)s",
-    "identity:list_access_rules": f"{_ADMIN_OR_SYSTEM_READER} or user_id:%(target.user.id)s",
-    "identity:delete_access_rule": f"{_ADMIN} or user_id:%(target.user.id)s",
 }
 
 RULES: dict[str, str] = {

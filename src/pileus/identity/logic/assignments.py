@@ -150,8 +150,9 @@ def _effective(service: Service, conn: sa.Connection, wanted: Wanted) -> list[En
         target_kinds=kinds,
         inherited=wanted.inherited,
     )
-    entries = _projected(conn, found, None if targets is None else set(targets), kinds)
-    entries = _by_members(conn, entries, wanted.user_id)
+    shown_kinds = _kinds(wanted)
+    projected = _projected(conn, found, None if targets is None else set(targets), shown_kinds)
+    entries = _by_members(conn, projected, wanted.user_id)
     role_map = state_module.role_map(service, conn, revision.read(conn))
     expanded = _with_implied(role_map, entries)
     return [entry for entry in expanded if wanted.role_id is None or entry.role_id == wanted.role_id]
@@ -165,9 +166,8 @@ def _projected(
     for grant in found:
         if grant.inherited:
             inherited.setdefault(grant.target_id, []).append(grant)
-        elif targets is None or grant.target_id in targets:
-            if kinds is None or grant.target_kind in kinds:
-                yield _entry(grant, grant.target_kind, grant.target_id)
+        elif (targets is None or grant.target_id in targets) and (kinds is None or grant.target_kind in kinds):
+            yield _entry(grant, grant.target_kind, grant.target_id)
     if not inherited or (kinds is not None and PROJECT not in kinds):
         return
     parents = projects.parents(conn)
@@ -189,8 +189,10 @@ def _by_members(conn: sa.Connection, entries: Iterable[Entry], user_id: str | No
         if entry.actor_kind == USER:
             found.append(entry)
             continue
-        for member in [user_id] if user_id is not None else members.get(entry.actor_id, ()):
-            found.append(dataclasses.replace(entry, actor_kind=USER, actor_id=member or "", member_of=entry.actor_id))
+        found += [
+            dataclasses.replace(entry, actor_kind=USER, actor_id=member, member_of=entry.actor_id)
+            for member in ([user_id] if user_id is not None else members.get(entry.actor_id, ()))
+        ]
     return found
 
 

@@ -210,9 +210,6 @@ def _credential_role_ids(conn: sa.Connection, claims: Claims, body: dict[str, An
         "name": credential.name,
         "restricted": not credential.unrestricted,
     }
-    if credential.access_rule_ids is not None:
-        rules = live.access_rules_of(conn, credential.user_id, credential.access_rule_ids)
-        body["application_credential"]["access_rules"] = rules
     return set(credential.role_ids)
 
 

@@ -12,7 +12,6 @@ from .tables import (
     PROJECT,
     SYSTEM,
     SYSTEM_KIND,
-    access_rules,
     application_credentials,
     assignments,
     memberships,
@@ -142,11 +141,3 @@ _APPLICATION_CREDENTIAL = sa.select(application_credentials).where(
 
 def application_credential(conn: sa.Connection, credential_id: str) -> Record | None:
     return conn.execute(_APPLICATION_CREDENTIAL, {"credential_id": credential_id}).first()
-
-
-def access_rules_of(conn: sa.Connection, user_id: str, rule_ids: Sequence[str]) -> list[dict[str, str]]:
-    """The named access rules of a user, as the API shows them."""
-    query = sa.select(access_rules.c.id, access_rules.c.service, access_rules.c.method, access_rules.c.path).where(
-        access_rules.c.user_id == user_id, access_rules.c.id.in_(list(rule_ids))
-    )
-    return [{"id": row[0], "service": row[1], "method": row[2], "path": row[3]} for row in conn.execute(query)]

@@ -11,7 +11,6 @@ from pileus.kernel.db import insert_ignore
 from . import listing
 from .listing import Record
 from .tables import (
-    access_rules,
     application_credentials,
     assignments,
     credentials,
@@ -96,7 +95,6 @@ def delete_user(conn: sa.Connection, user_id: str) -> bool:
     conn.execute(sa.delete(assignments).where(assignments.c.actor_id == user_id))
     conn.execute(sa.delete(credentials).where(credentials.c.user_id == user_id))
     conn.execute(sa.delete(application_credentials).where(application_credentials.c.user_id == user_id))
-    conn.execute(sa.delete(access_rules).where(access_rules.c.user_id == user_id))
     return listing.remove(conn, users, user_id) > 0
 
 

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from . import listing
 from .listing import Record
 from .tables import (
-    access_rules,
     application_credentials,
     assignments,
     credentials,
@@ -145,7 +144,7 @@ def delete_domain(conn: sa.Connection, domain_id: str) -> None:
         assignments.c.target_id == domain_id,
     ):
         conn.execute(sa.delete(assignments).where(gone))
-    for table in (credentials, application_credentials, access_rules):
+    for table in (credentials, application_credentials):
         conn.execute(sa.delete(table).where(table.c.user_id.in_(owned_users)))
     for table in (credentials, application_credentials):
         conn.execute(sa.delete(table).where(table.c.project_id.in_(owned_projects)))

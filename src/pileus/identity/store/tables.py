@@ -217,18 +217,6 @@ application_credentials = sa.Table(
     sa.Column("expires_at", Timestamp),
     sa.Column("unrestricted", sa.Boolean, nullable=False),
     sa.Column("role_ids", Json, nullable=False),
-    sa.Column("access_rule_ids", Json),  # NULL: no rules, everything the roles allow
     sa.UniqueConstraint("user_id", "name"),
     sa.Index(None, "project_id"),
-)
-
-access_rules = sa.Table(
-    "access_rules",
-    METADATA,
-    _id(primary_key=True),
-    _id("user_id", nullable=False),
-    sa.Column("service", sa.String(64), nullable=False),
-    sa.Column("method", sa.String(16), nullable=False),
-    sa.Column("path", sa.String(128), nullable=False),
-    sa.UniqueConstraint("user_id", "service", "method", "path"),
 )

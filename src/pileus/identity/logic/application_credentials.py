@@ -1,0 +1,144 @@
+"""Application credentials: secrets with which a program acts for a user on one project, with some of the roles."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.identity.errors import duplicate_name, invalid, not_found
+from pileus.identity.store import credentials as store
+from pileus.identity.store import listing, live, revision
+from pileus.identity.store.listing import Record
+from pileus.identity.store.tables import application_credentials
+from pileus.kernel import clock, ids
+from pileus.kernel.context import Context
+from pileus.kernel.db import is_unique_violation
+from pileus.kernel.errors import Forbidden
+from pileus.kernel.service import Service
+
+from . import passwords
+from . import state as state_module
+from . import tokens as token_logic
+
+
+def list_of(service: Service, user_id: str, name: str | None = None) -> tuple[Sequence[Record], state_module.RoleMap]:
+    with service.db.read() as conn:
+        rows = store.application_credentials_of(conn, user_id, name)
+        return rows, state_module.role_map(service, conn, revision.read(conn))
+
+
+def find(service: Service, user_id: str, credential_id: str) -> tuple[Record, state_module.RoleMap]:
+    """Raises NotFound, for another user's too."""
+    with service.db.read() as conn:
+        row = live.application_credential(conn, credential_id)
+        if row is None or row.user_id != user_id:
+            raise not_found("Application Credential", credential_id)
+        return row, state_module.role_map(service, conn, revision.read(conn))
+
+
+def create(service: Service, context: Context, body: Mapping[str, Any]) -> tuple[Record, state_module.RoleMap, str]:
+    """Make one for the caller's project; returns it with the secret, which is shown this once.
+
+    Raises Invalid, Forbidden, AlreadyExists.
+    """
+    if context.project_id is None or context.user_id is None:
+        raise Forbidden("Application credentials are made with a token for a project.")
+    check_unrestricted(service, context)
+    if body.get("access_rules"):
+        raise invalid("Access rules of application credentials are not supported: leave access_rules out.")
+    secret = body.get("secret")
+    if secret is None:
+        secret = base64.urlsafe_b64encode(ids.token_bytes(64)).decode().rstrip("=")
+        secret_hash = passwords.hash_generated(secret)
+    else:
+        secret_hash = state_module.of(service).hasher.hash(secret)
+    expires_at = _expiry(body.get("expires_at"))
+    credential_id = ids.new_id()
+    try:
+        with service.db.write() as conn:
+            _check_limit(service, conn, context.user_id)
+            role_map = state_module.role_map(service, conn, revision.read(conn))
+            values = {
+                "id": credential_id,
+                "user_id": context.user_id,
+                "project_id": context.project_id,
+                "name": body["name"],
+                "description": body.get("description"),
+                "secret_hash": secret_hash,
+                "expires_at": expires_at,
+                "unrestricted": body.get("unrestricted", False),
+                "role_ids": _role_ids(role_map, context, body.get("roles")),
+            }
+            conn.execute(sa.insert(application_credentials).values(**values))
+            row = live.application_credential(conn, credential_id)
+    except sa.exc.IntegrityError as error:
+        if is_unique_violation(error):
+            raise duplicate_name("application_credential", body["name"]) from None
+        raise
+    if row is None:
+        raise not_found("Application Credential", credential_id)
+    return row, role_map, secret
+
+
+def check_unrestricted(service: Service, context: Context) -> None:
+    """Raises Forbidden for a caller that is itself a restricted application credential."""
+    if context.token is None:
+        return
+    claims = token_logic.decode(service, context.token)
+    if claims.application_credential_id is None:
+        return
+    with service.db.read() as conn:
+        row = live.application_credential(conn, claims.application_credential_id)
+    if row is None or not row.unrestricted:
+        raise Forbidden(
+            "Using method 'application_credential' is not allowed for managing additional application credentials."
+        )
+
+
+def _check_limit(service: Service, conn: sa.Connection, user_id: str) -> None:
+    limit = service.options.application_credential_limit
+    if 0 <= limit <= store.count_application_credentials(conn, user_id):
+        raise Forbidden(f"Unable to create additional application credentials, maximum of {limit} already reached.")
+
+
+def _role_ids(
+    role_map: state_module.RoleMap, context: Context, wanted: Sequence[Mapping[str, str]] | None
+) -> list[str]:
+    """The wanted roles, all of which the caller must have now; without a wish all of the caller's."""
+    by_name = {name: role_id for role_id, name in role_map.names.items() if not role_map.domains[role_id]}
+    own = {by_name[name] for name in context.roles if name in by_name}
+    if not wanted:
+        return sorted(own)
+    found = set()
+    for role in wanted:
+        role_id = role.get("id") or by_name.get(role.get("name", ""))
+        if role_id not in own:
+            raise invalid(f"Invalid application credential: Could not find role assignment with role: {role_id}.")
+        found.add(role_id)
+    return sorted(found)
+
+
+def _expiry(text: str | None) -> dt.datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = clock.parse(text)
+    except ValueError:
+        raise invalid(f"Invalid input for field 'expires_at': {text!r} is not a date and time.") from None
+    if moment <= clock.utcnow():
+        raise invalid("The expiration of an application credential must be in the future.")
+    return moment
+
+
+def delete(service: Service, user_id: str, credential_id: str) -> None:
+    """Delete it; its tokens end at once. Raises NotFound."""
+    with service.db.write() as conn:
+        row = live.application_credential(conn, credential_id)
+        if row is None or row.user_id != user_id:
+            raise not_found("Application Credential", credential_id)
+        listing.remove(conn, application_credentials, credential_id)
+        revision.advance(conn)

@@ -1,0 +1,126 @@
+"""Credentials: small secrets of users (EC2 keys, certificates), encrypted at rest with keys of their own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from cryptography.fernet import Fernet, InvalidToken
+
+from pileus.identity.errors import duplicate_name, invalid, not_found
+from pileus.identity.store import credentials as store
+from pileus.identity.store import listing
+from pileus.identity.store.listing import Listing, Record
+from pileus.identity.store.tables import credentials
+from pileus.kernel import ids
+from pileus.kernel.db import is_unique_violation
+from pileus.kernel.errors import Internal
+from pileus.kernel.service import Service
+from pileus.kernel.tokens import KeyRepository
+
+KNOWN = frozenset({"id", "user_id", "project_id", "type", "blob"})
+
+
+def _keys(service: Service) -> tuple[Fernet, ...]:
+    """Keys that are not rotated with those of tokens: a credential has to outlive every token."""
+    repository = KeyRepository(service.home / "keys" / "credentials")
+    try:
+        return repository.fernets()
+    except FileNotFoundError:
+        repository.setup()
+        return repository.fernets()
+
+
+def decrypted(service: Service, row: Record) -> str:
+    """The blob as it was given."""
+    for key in _keys(service):
+        try:
+            return key.decrypt(row.blob.encode()).decode()
+        except InvalidToken:
+            continue
+    raise Internal("The credential cannot be read.", inside=f"no key decrypts credential {row.id}")
+
+
+def find(service: Service, credential_id: str) -> Record | None:
+    with service.db.read() as conn:
+        return listing.by_id(conn, store.COLUMNS, credentials, credential_id)
+
+
+def list_credentials(service: Service, wanted: Listing) -> Sequence[Record]:
+    with service.db.read() as conn:
+        return listing.select(conn, store.COLUMNS, credentials, wanted)
+
+
+def create(service: Service, body: Mapping[str, Any]) -> Record:
+    """Store a credential. An EC2 one is found by its access key: its id is the digest of that.
+
+    Raises AlreadyExists, Invalid.
+    """
+    credential_id = ids.new_id()
+    if body["type"].lower() == "ec2":
+        credential_id = hashlib.sha256(_access_key(body).encode()).hexdigest()
+    sealed = _keys(service)[0].encrypt(body["blob"].encode()).decode()
+    values = {
+        "id": credential_id,
+        "user_id": body["user_id"],
+        "project_id": body.get("project_id"),
+        "type": body["type"],
+        "blob": sealed,
+        "extra": {name: value for name, value in body.items() if name not in KNOWN},
+    }
+    try:
+        with service.db.write() as conn:
+            conn.execute(sa.insert(credentials).values(**values))
+            created = listing.by_id(conn, store.COLUMNS, credentials, credential_id)
+    except sa.exc.IntegrityError as error:
+        if is_unique_violation(error):
+            raise duplicate_name("credential", credential_id) from None
+        raise
+    if created is None:
+        raise not_found("credential", credential_id)
+    return created
+
+
+def _access_key(body: Mapping[str, Any]) -> str:
+    try:
+        blob = orjson.loads(body["blob"])
+    except orjson.JSONDecodeError:
+        raise invalid("Invalid blob in credential") from None
+    if not isinstance(blob, dict) or not isinstance(blob.get("access"), str):
+        raise invalid("Invalid blob in credential")
+    if not body.get("project_id"):
+        raise invalid("Expecting to find project_id in credential.")
+    access: str = blob["access"]
+    return access
+
+
+def update(service: Service, credential_id: str, body: Mapping[str, Any]) -> Record:
+    """Raises NotFound, Invalid."""
+    values: dict[str, Any] = {name: body[name] for name in ("user_id", "project_id", "type") if name in body}
+    if "blob" in body:
+        values["blob"] = _keys(service)[0].encrypt(body["blob"].encode()).decode()
+    with service.db.write() as conn:
+        present = listing.by_id(conn, store.COLUMNS, credentials, credential_id)
+        if present is None:
+            raise not_found("credential", credential_id)
+        if body.get("type", present.type).lower() == "ec2" and "blob" in body:
+            project = body.get("project_id", present.project_id)
+            access = _access_key({"blob": body["blob"], "project_id": project})
+            if hashlib.sha256(access.encode()).hexdigest() != credential_id:
+                raise invalid("The access key of an EC2 credential cannot be changed.")
+        values["extra"] = {**present.extra, **{name: value for name, value in body.items() if name not in KNOWN}}
+        listing.change(conn, credentials, credential_id, values)
+        changed = listing.by_id(conn, store.COLUMNS, credentials, credential_id)
+    if changed is None:
+        raise not_found("credential", credential_id)
+    return changed
+
+
+def delete(service: Service, credential_id: str) -> None:
+    """Raises NotFound."""
+    with service.db.write() as conn:
+        if listing.remove(conn, credentials, credential_id) == 0:
+            raise not_found("credential", credential_id)
