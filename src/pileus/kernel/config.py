@@ -102,6 +102,11 @@ class Config:
         return f"{self.scheme}://{self.reachable_host}:{self.api.port}"
 
     @property
+    def internal_url(self) -> str:
+        """The API listener as processes of this machine reach it."""
+        return f"{self.scheme}://{self.reachable_host}:{self.api.port}"
+
+    @property
     def reachable_host(self) -> str:
         """An address that a client on this machine can use; brackets around IPv6."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api.host, self.api.host)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,6 +28,7 @@ from pileus.kernel.errors import (
     ProgrammingError,
     TooLarge,
     Unauthorized,
+    Unavailable,
     UnsupportedMedia,
 )
 from pileus.kernel.service import Service
@@ -64,6 +66,7 @@ class Application:
         self.authenticator = authenticator
         self.microversions = microversions
         self._challenge = f'Keystone uri="{identity_url}"'
+        self.hosts = threading.BoundedSemaphore(max(1, service.config.api.threads // 2))
         self._max_body = service.config.api.max_body
         self.falcon = falcon.App(middleware=[_Entrance(self)], cors_enable=False)
         self.falcon.req_options.strip_url_path_trailing_slash = True
@@ -258,14 +261,24 @@ def _answer(
         base_url=_base_url(req.env),
         version=version,
         body=body,
-        stream=req.bounded_stream if raw else None,
+        stream=req.env["wsgi.input"] if raw else None,
         refusal=app.style.forbidden,
     )
     _admit(app, call)
-    result = operation.handler(call)
+    result = _waiting(app, call) if operation.waits else operation.handler(call)
     if operation.late and not call.authorized:
         raise ProgrammingError(f"{operation.method} {operation.path} answered without authorizing")
     _render(result, operation, req, resp)
+
+
+def _waiting(app: Application, call: Call) -> Any:
+    """A handler that waits for a host: never more than half of the pool, so that the rest of the API stays quick."""
+    if not app.hosts.acquire(blocking=False):
+        raise Unavailable("Too many requests are waiting for hosts. Try again later.", retry_after=5)
+    try:
+        return call.operation.handler(call)
+    finally:
+        app.hosts.release()
 
 
 def _by_action(
@@ -307,7 +320,7 @@ def _read_json(app: Application, req: falcon.Request, operation: Operation) -> A
     limit = operation.max_body or app._max_body  # noqa: SLF001 - same module
     if length is not None and length > limit:
         raise TooLarge("Request is too large.")
-    data = req.bounded_stream.read(limit + 1) if length is not None else req.env["wsgi.input"].read(limit + 1)
+    data = _read_up_to(req.env["wsgi.input"], limit + 1 if length is None else length)
     if len(data) > limit:
         raise TooLarge("Request is too large.")
     if not data:
@@ -319,6 +332,14 @@ def _read_json(app: Application, req: falcon.Request, operation: Operation) -> A
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         raise Invalid(app.style.bad_json) from None
+
+
+def _read_up_to(stream: Any, size: int) -> bytes:
+    """At most `size` bytes; the edge's streams may give less than asked for at a time."""
+    data: bytes = stream.read(size)
+    while len(data) < size and (more := stream.read(size - len(data))):
+        data += more
+    return data
 
 
 def _render(result: Any, operation: Operation, req: falcon.Request, resp: falcon.Response) -> None:

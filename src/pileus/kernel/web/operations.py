@@ -38,6 +38,7 @@ class Operation:
     accepts: tuple[str, ...]
     aliases: tuple[str, ...]
     root: bool
+    waits: bool
     summary: str
     response: dict[str, Any] | None
 
@@ -92,6 +93,7 @@ class Operations:
         accepts: tuple[str, ...] = (),
         aliases: tuple[str, ...] = (),
         root: bool = False,
+        waits: bool = False,
         summary: str = "",
         response: dict[str, Any] | None = None,
     ) -> Callable[[Handler], Handler]:
@@ -99,7 +101,7 @@ class Operations:
 
         `rule` is the policy rule; without one `public` must give the reason why no token is needed. With `late` the
         handler authorizes itself, with the resource as target. `root` puts the path below the service's prefix instead
-        of its base. `accepts` are content types of the body besides JSON. `raw` leaves the body on `call.stream`.
+        of its base. `waits` marks a handler that waits for a host. `accepts` are content types of the body besides JSON. `raw` leaves the body on `call.stream`.
         """
         if (rule is None) == (not public):
             raise ValueError(f"{method} {path}: give a policy rule, or the reason why it is public")
@@ -125,6 +127,7 @@ class Operations:
                     accepts=accepts,
                     aliases=aliases,
                     root=root,
+                    waits=waits,
                     summary=summary or (handler.__doc__ or "").strip().split("\n")[0],
                     response=response,
                 )

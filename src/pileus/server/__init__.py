@@ -1,0 +1,1 @@
+"""Assembly: which rooms run in which process, and how they reach each other."""

@@ -1,0 +1,60 @@
+"""An API worker: all services behind the sockets that the supervisor bound."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+
+from pileus.kernel.config import Config
+from pileus.server.assembly import Assembly, make_bus
+from pileus.server.edge import Gateway
+from pileus.server.health import plain_app
+from pileus.server.process import settle
+
+
+def prepare(config: Config) -> Assembly:
+    """Everything that can be made before the fork and shared by all workers: modules, applications."""
+    assembly = Assembly(config, make_bus(config, "api"))
+    assembly.load_apps()
+    assembly.mounts()
+    return assembly
+
+
+def run(config: Config, assembly: Assembly, sockets: Sequence[socket.socket], name: str) -> None:
+    """Serve until asked to stop; requests under way are answered first."""
+    settle(config, name)
+    gateway = Gateway(assembly.mounts(), config, ports_of(config, assembly), plain_app(assembly))
+    options: dict[str, Any] = {}
+    if config.api.certificate:
+        options = {"ssl_certfile": config.api.certificate, "ssl_keyfile": config.api.key}
+    server = uvicorn.Server(
+        uvicorn.Config(
+            gateway,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=30,
+            backlog=2048,
+            **options,
+        )
+    )
+    server.run(sockets=list(sockets))
+    gateway.close()
+    assembly.bus.close()
+
+
+def ports_of(config: Config, assembly: Assembly) -> dict[int, str]:
+    """Classical ports and the prefix each serves, with `endpoints = "ports"`."""
+    if config.api.endpoints != "ports":
+        return {}
+    return {room.port: room.prefix for room in assembly.rooms if room.port != config.api.port}

@@ -1,0 +1,84 @@
+"""The services of one process, each bound to its peers: in process when they run here, over HTTP otherwise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pileus.clients import Clients
+from pileus.clients.base import Binding, HttpBinding, LocalBinding
+from pileus.kernel.assembly import make_app, make_service
+from pileus.kernel.bus import Bus, LocalBus
+from pileus.kernel.config import Config
+from pileus.kernel.context import service_context
+from pileus.kernel.room import Room, load
+from pileus.kernel.service import Service
+from pileus.kernel.web.auth import Authenticator
+from pileus.server import rooms
+from pileus.server.secrets import passwords
+from pileus.server.tokens import ServiceTokens
+
+_log = logging.getLogger(__name__)
+
+Wsgi = Callable[[dict[str, Any], Any], Any]
+
+
+def make_bus(config: Config, role: str) -> LocalBus:
+    """The bus of this process: Unix sockets below the home."""
+    return LocalBus(f"{config.host}:{role}", config.home / "run" / "bus")
+
+
+class Assembly:
+    """Enabled services of one process. Nothing is opened before the first use, so it may be made before a fork."""
+
+    def __init__(self, config: Config, bus: Bus, local: Iterable[Room] | None = None) -> None:
+        self.config = config
+        self.bus = bus
+        everything = rooms.enabled(config)
+        self.rooms = list(everything if local is None else local)
+        self.apps: dict[str, Wsgi] = {}
+        self.clients = Clients({room.name: self._binding(room) for room in everything})
+        self.authenticator = Authenticator(self._validate, self._revision)
+        self.services: dict[str, Service] = {}
+        for room in self.rooms:
+            self.services[room.name] = make_service(room, config, bus, self.clients)
+
+    def load_apps(self) -> None:
+        """Import the API modules and make the applications."""
+        for room in self.rooms:
+            self.apps[room.name] = make_app(room, self.services[room.name], self.authenticator)
+
+    def mounts(self) -> dict[str, Wsgi]:
+        """Applications by prefix, those of `extra_apps` included."""
+        found: dict[str, Wsgi] = {}
+        for room in self.rooms:
+            found[room.prefix] = self.apps[room.name]
+            for prefix, path in room.extra_apps.items():
+                found[prefix] = load(path)(self.services[room.name])
+        return found
+
+    def _binding(self, room: Room) -> Binding:
+        if any(local.name == room.name for local in self.rooms):
+            base_url = self.config.base_url
+            return LocalBinding(lambda: self.apps[room.name], room.prefix, base_url)
+        return http_binding(self.config, room)
+
+    def _validate(self, token: str) -> dict[str, Any]:
+        return self.clients.identity(service_context("identity")).validate(token)
+
+    def _revision(self) -> int:
+        return self.clients.identity(service_context("identity")).revision()
+
+
+def http_binding(config: Config, room: Room) -> HttpBinding:
+    """A peer behind the API listener of this installation."""
+    url = config.internal_url
+    ca_file = config.api.certificate or None
+    tokens = ServiceTokens(f"{url}/identity", passwords(config.home, ()), ca_file)
+    return HttpBinding(url + room.prefix, tokens.headers, ca_file)
+
+
+def named(items: Any) -> dict[str, Any]:
+    """Flows or loops as a mapping by name, however a room lists them."""
+    return dict(items) if isinstance(items, dict) else {item.name: item for item in items}

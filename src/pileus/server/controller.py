@@ -1,0 +1,65 @@
+"""The controller: flows, reconciling loops, and the bus methods that agents call."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+from typing import Any
+
+from pileus.kernel import clock
+from pileus.kernel.config import Config
+from pileus.kernel.flows import Runner, store
+from pileus.kernel.loops import Loop, LoopRunner
+from pileus.kernel.room import Room, load
+from pileus.kernel.service import Service
+from pileus.server.assembly import Assembly, named
+from pileus.server.process import settle, wait_for_stop
+
+FLOW_RETENTION = dt.timedelta(days=7)
+
+
+def run(config: Config, assembly: Assembly) -> None:
+    """Work until asked to stop; steps under way end, the rest is handed over."""
+    settle(config, "controller")
+    loops = LoopRunner(threads=6)
+    runners = [start_room(assembly, room, loops) for room in assembly.rooms]
+    loops.start()
+    wait_for_stop()
+    loops.stop()
+    for runner in runners:
+        if runner is not None:
+            runner.stop()
+    assembly.bus.close()
+
+
+def start_room(assembly: Assembly, room: Room, loops: LoopRunner) -> Runner | None:
+    """Serve a room's bus topic, run its flows, add its loops."""
+    service = assembly.services[room.name]
+    runner = Runner(service, named(load(room.flows))) if room.flows else None
+    methods: dict[str, Any] = {"loops.nudge": lambda payload: _nudge(loops, payload)}
+    if room.calls:
+        calls = load(room.calls)
+        methods.update({name: functools.partial(function, service) for name, function in calls.items()})
+    if runner is not None:
+        methods["flows.nudge"] = lambda _payload: runner.nudge()
+        forget = functools.partial(forget_flows, service)
+        loops.add([Loop(f"{room.name}.ended_flows", 3600.0, lambda _service: forget())], service)
+    if room.loops:
+        loops.add(named(load(room.loops)).values(), service)
+    service.loops.attach(loops)
+    if runner is not None:
+        runner.start()
+    assembly.bus.serve(f"controller.{room.name}", methods)
+    return runner
+
+
+def _nudge(loops: LoopRunner, payload: dict[str, Any]) -> None:
+    loops.nudge(str(payload["name"]))
+
+
+def forget_flows(service: Service) -> None:
+    """Finished flows are kept for a week."""
+    while True:
+        with service.db.write(durable=False) as conn:
+            if not store.forget_ended(conn, clock.utcnow() - FLOW_RETENTION):
+                return

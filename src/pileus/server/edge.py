@@ -1,0 +1,283 @@
+"""The listening edge: an ASGI callable that gives each request to a service's WSGI application in a worker thread.
+
+Bodies are read here, in the event loop, before a thread is taken: a stalled client never holds one. Large and chunked
+bodies and streamed answers pass through a pool of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import io
+import ipaddress
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from pileus.kernel.config import Config
+
+_log = logging.getLogger(__name__)
+_SMALL = 1 << 20
+_AHEAD = 4 << 20  # bytes of an upload read ahead of the thread that consumes it
+_MAX_HEADERS = 64 << 10
+
+Wsgi = Callable[[dict[str, Any], Any], Any]
+Scope = dict[str, Any]
+Receive = Callable[[], Any]
+Send = Callable[[dict[str, Any]], Any]
+
+
+class Gateway:
+    """All mounted applications behind one or several listening ports.
+
+    `mounts` maps prefixes ("/compute") to applications; `ports` maps listening ports to a prefix that is served there
+    without being written, for `endpoints = "ports"`.
+    """
+
+    def __init__(
+        self,
+        mounts: Mapping[str, Wsgi],
+        config: Config,
+        ports: Mapping[int, str] | None = None,
+        plain: Wsgi | None = None,
+    ) -> None:
+        self.mounts = dict(mounts)
+        self.config = config
+        self.ports = dict(ports or {})
+        self.plain = plain
+        api = config.api
+        self._requests = concurrent.futures.ThreadPoolExecutor(api.threads, thread_name_prefix="request")
+        self._streams = concurrent.futures.ThreadPoolExecutor(api.stream_threads, thread_name_prefix="stream")
+        self._trusted = [ipaddress.ip_network(text) for text in api.trusted_proxies]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            await self._serve(scope, receive, send)
+        except _Gone:
+            return
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEADERS:
+            await _short_answer(send, 431, "Request Header Fields Too Large")
+            return
+        app, prefix, path = self._route(scope)
+        if app is None:
+            await _short_answer(send, 404, "There is no service at this path.")
+            return
+        environ = self._environ(scope, prefix, path)
+        length = environ.get("CONTENT_LENGTH")
+        chunked = "HTTP_TRANSFER_ENCODING" in environ
+        if length is not None and not (length.isascii() and length.isdigit()):
+            await _short_answer(send, 400, "Content-Length is not a number.")
+            return
+        loop = asyncio.get_running_loop()
+        upload: _Upload | None = None
+        if chunked or int(length or 0) > _SMALL:
+            upload = _Upload(receive, loop, self.config.api.idle_timeout)
+            environ["wsgi.input"] = upload
+            environ["wsgi.input_terminated"] = True
+            pump = asyncio.ensure_future(upload.pump())
+            pool = self._streams
+        else:
+            body = await self._whole(receive, int(length or 0))
+            environ["wsgi.input"] = io.BytesIO(body)
+            pool = self._requests
+            pump = None
+        try:
+            status, headers, chunks = await loop.run_in_executor(pool, _call, app, environ)
+        finally:
+            if pump is not None:
+                pump.cancel()
+        if upload is not None and not upload.ended:
+            headers.append((b"connection", b"close"))  # the rest of the body is not wanted
+        await self._answer(send, loop, status, headers, chunks)
+
+    async def _answer(
+        self, send: Send, loop: asyncio.AbstractEventLoop, status: int, headers: list[tuple[bytes, bytes]], chunks: Any
+    ) -> None:
+        if isinstance(chunks, (list, tuple)):
+            body = b"".join(chunks)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+            return
+        iterator: Iterator[bytes] = iter(chunks)
+        try:
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            while (chunk := await loop.run_in_executor(self._streams, next, iterator, None)) is not None:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                await loop.run_in_executor(self._streams, close)
+
+    def _route(self, scope: Scope) -> tuple[Wsgi | None, str, str]:
+        """(application, the part of the path that is its mount, the rest)."""
+        path = scope["path"]
+        port = (scope.get("server") or ("", 0))[1]
+        if port in self.ports:
+            return self.mounts.get(self.ports[port]), "", path
+        if self.plain is not None and path in {"/healthcheck", "/metrics"}:
+            return self.plain, "", path
+        first = "/" + path.split("/", 2)[1] if len(path) > 1 else "/"
+        if first in self.mounts:
+            return self.mounts[first], first, path[len(first) :]
+        if first in {"/", "/v3"}:
+            return self.mounts.get("/identity"), "", path
+        return None, "", path
+
+    async def _whole(self, receive: Receive, length: int) -> bytes:
+        if length == 0:
+            return b""
+        parts = []
+        while True:
+            try:
+                message = await asyncio.wait_for(receive(), self.config.api.idle_timeout)
+            except TimeoutError:
+                raise _Gone from None
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            parts.append(message.get("body", b""))
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+    def _environ(self, scope: Scope, prefix: str, path: str) -> dict[str, Any]:
+        server = scope.get("server") or ("localhost", 0)
+        client = scope.get("client") or ("", 0)
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": scope["method"],
+            "SCRIPT_NAME": prefix,
+            "PATH_INFO": _wsgi_path(scope, prefix, path),
+            "QUERY_STRING": scope["query_string"].decode("latin-1"),
+            "SERVER_NAME": server[0],
+            "SERVER_PORT": str(server[1]),
+            "SERVER_PROTOCOL": "HTTP/" + scope["http_version"],
+            "REMOTE_ADDR": client[0],
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": scope["scheme"],
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+        }
+        for raw, value in scope["headers"]:
+            name = raw.decode("latin-1").upper()
+            if "_" in name:
+                continue  # would be mistaken for the same name with a dash
+            key = name.replace("-", "_")
+            key = key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else "HTTP_" + key
+            text = value.decode("latin-1")
+            environ[key] = f"{environ[key]},{text}" if key in environ else text
+        environ["pileus.base_url"] = self._base_url(environ, client[0])
+        return environ
+
+    def _base_url(self, environ: Mapping[str, Any], client: str) -> str:
+        if self.config.api.public_url:
+            return self.config.api.public_url.rstrip("/")
+        scheme = environ["wsgi.url_scheme"]
+        host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+        if self._trusted and self._is_trusted(client):
+            scheme = environ.get("HTTP_X_FORWARDED_PROTO", scheme)
+            host = environ.get("HTTP_X_FORWARDED_HOST", host)
+        return f"{scheme}://{host}"
+
+    def _is_trusted(self, client: str) -> bool:
+        with contextlib.suppress(ValueError):
+            address = ipaddress.ip_address(client)
+            return any(address in network for network in self._trusted)
+        return False
+
+    def close(self) -> None:
+        """Let requests under way end."""
+        self._requests.shutdown(wait=True)
+        self._streams.shutdown(wait=True, cancel_futures=True)
+
+
+class _Gone(Exception):
+    """The client is no longer there, or has stalled for too long."""
+
+
+class _Upload:
+    """A request body between the event loop, which receives it, and the thread that reads it."""
+
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, idle_timeout: float) -> None:
+        self._receive = receive
+        self._loop = loop
+        self._idle = idle_timeout
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._changed = threading.Condition()
+        self._room = asyncio.Event()
+        self.ended = False
+        self._broken = False
+
+    async def pump(self) -> None:
+        """Receive until the end, never far ahead of the reader."""
+        while True:
+            message = await self._receive()
+            with self._changed:
+                if message["type"] == "http.disconnect":
+                    self._broken = True
+                else:
+                    self._parts.append(message.get("body", b""))
+                    self._size += len(self._parts[-1])
+                    self.ended = not message.get("more_body")
+                full = self._size > _AHEAD
+                self._changed.notify_all()
+                if self.ended or self._broken:
+                    return
+                if full:
+                    self._room.clear()
+            if full:
+                await self._room.wait()
+
+    def read(self, size: int = -1) -> bytes:
+        """Some bytes, at most `size`; b"" at the end. Raises ConnectionError when the client broke off or stalled."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._size or self.ended or self._broken, timeout=self._idle):
+                raise ConnectionError("the client stalled")
+            if not self._size:
+                if self._broken and not self.ended:
+                    raise ConnectionError("the client broke off")
+                return b""
+            data = b"".join(self._parts)
+            if 0 <= size < len(data):
+                data, rest = data[:size], data[size:]
+                self._parts, self._size = [rest], len(rest)
+            else:
+                self._parts, self._size = [], 0
+            if self._size <= _AHEAD:
+                self._loop.call_soon_threadsafe(self._room.set)
+        return data
+
+
+def _call(app: Wsgi, environ: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], Any]:
+    started: list[Any] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], _exc: Any = None) -> None:
+        pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        started[:] = [int(status[:3]), pairs]
+
+    chunks = app(environ, start_response)
+    return started[0], started[1], chunks
+
+
+def _wsgi_path(scope: Scope, prefix: str, path: str) -> str:
+    """PATH_INFO in WSGI's peculiar form: the decoded bytes as latin-1."""
+    raw = scope.get("raw_path")
+    if raw is None or prefix.encode() != raw[: len(prefix)]:
+        return str(path).encode().decode("latin-1")
+    return unquote_to_bytes(raw[len(prefix) :]).decode("latin-1")
+
+
+async def _short_answer(send: Send, status: int, text: str) -> None:
+    body = f'{{"error": {{"code": {status}, "message": "{text}", "title": "{text}"}}}}'.encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,49 @@
+"""What every process of a running cloud does first, and how it is asked to stop."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import threading
+from types import FrameType
+
+from pileus.kernel import log
+from pileus.kernel.config import Config
+
+
+def settle(config: Config, role: str) -> None:
+    """After the fork: private files, a log of its own, a name, no inherited signal handlers."""
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    log.to_file(config.home / "logs" / f"{role}.log", role)
+    _name(f"pileus-{role}")
+    gc.freeze()
+    logging.getLogger(__name__).info("%s started", role)
+
+
+def _name(name: str) -> None:
+    """The name that ps shows."""
+    try:
+        with open("/proc/self/comm", "w") as comm:  # noqa: PTH123 - a kernel file
+            comm.write(name[:15])
+    except OSError:
+        return
+
+
+def wait_for_stop() -> None:
+    """Return when the process is asked to stop."""
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    parent = os.getppid()
+    while not stopping.wait(1.0):
+        if os.getppid() != parent:
+            return  # the supervisor is gone: a new one starts new processes

@@ -1,0 +1,41 @@
+"""Keys and passwords of an installation, made once, readable by its owner alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+
+from pileus.kernel import ids
+
+
+def write_private(path: pathlib.Path, data: bytes) -> None:
+    """Write a file of mode 0600, whole or not at all, and on the disk when this returns."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{ids.new_id()[:8]}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    scratch.rename(path)
+
+
+def secret(home: pathlib.Path, name: str) -> bytes:
+    """A random secret of the installation below `keys/`, made at first use."""
+    path = home / "keys" / name
+    if not path.exists():
+        write_private(path, ids.token_bytes(32).hex().encode())
+    return path.read_bytes()
+
+
+def passwords(home: pathlib.Path, users: Iterable[str]) -> dict[str, str]:
+    """Passwords of the installation's own users, made at first use."""
+    path = home / "keys" / "passwords.json"
+    known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    missing = [user for user in users if user not in known]
+    if missing:
+        known.update({user: ids.password() for user in missing})
+        write_private(path, json.dumps(known, indent=1).encode())
+    return known

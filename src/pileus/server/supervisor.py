@@ -1,0 +1,200 @@
+"""The supervisor: binds the sockets, forks the processes, restarts what dies, stops them in order.
+
+It stays single-threaded and opens no database, broker, libvirt connection or event loop: children do, after the fork.
+Because it holds the sockets, a killed worker loses no queued connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import pathlib
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from pileus.kernel import log
+from pileus.kernel.config import Config
+from pileus.kernel.errors import ConfigurationError
+from pileus.server import agent, api, controller
+from pileus.server.secrets import write_private
+
+_log = logging.getLogger(__name__)
+STOP_SECONDS = 35.0
+
+
+@dataclasses.dataclass
+class Child:
+    """One process that shall run."""
+
+    name: str
+    run: Callable[[], None]
+    pid: int = 0
+    started: float = 0.0
+    not_before: float = 0.0
+    failures: int = 0
+
+
+def bind(config: Config, extra: tuple[int, ...] = ()) -> list[socket.socket]:
+    """The listening sockets. Raises ConfigurationError when a port is taken or an address is not ours."""
+    sockets = []
+    for port in (config.api.port, *extra):
+        family = socket.AF_INET6 if ":" in config.api.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((config.api.host, port))
+        except OSError as error:
+            listener.close()
+            raise ConfigurationError(
+                f"cannot listen on {config.api.host} port {port}: {error.strerror}. Choose another with --host or --port."
+            ) from error
+        listener.listen(2048)
+        listener.setblocking(False)
+        listener.set_inheritable(True)
+        sockets.append(listener)
+    return sockets
+
+
+def pid_file(home: pathlib.Path) -> pathlib.Path:
+    return home / "run" / "supervisor.json"
+
+
+def start_time(pid: int) -> str | None:
+    """When a process started, in the kernel's ticks; with the pid it names a process for good. None: there is none."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]
+
+
+def running(home: pathlib.Path) -> int | None:
+    """The pid of the supervisor of a home, None when none runs."""
+    try:
+        known = json.loads(pid_file(home).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return known["pid"] if start_time(known["pid"]) == known["start"] else None
+
+
+class Supervisor:
+    """Keeps the processes of one installation running."""
+
+    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
+        self.config = config
+        self.sockets = sockets
+        self.stopping = False
+        assembly = api.prepare(config)
+        self.children = [
+            Child(f"api-{number}", lambda n=number: api.run(config, assembly, sockets, f"api-{n}"))  # type: ignore[misc]
+            for number in range(config.api.workers)
+        ]
+        self.children.append(Child("controller", lambda: controller.run(config, assembly)))
+        self.children.append(Child("agent", lambda: agent.run(config)))
+
+    def run(self) -> None:
+        """Until SIGTERM: start, watch, restart."""
+        log.to_file(self.config.home / "logs" / "supervisor.log", "supervisor")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes sigtimedwait's caller
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        mine = {"pid": os.getpid(), "start": start_time(os.getpid()), "port": self.config.api.port}
+        write_private(pid_file(self.config.home), json.dumps(mine).encode())
+        try:
+            while not self.stopping:
+                self._start_missing()
+                self._write_status()
+                with contextlib.suppress(InterruptedError):
+                    signal.sigtimedwait({signal.SIGCHLD}, 1.0)
+                self._reap()
+            self._stop_all()
+        finally:
+            pid_file(self.config.home).unlink(missing_ok=True)
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def _start_missing(self) -> None:
+        now = time.monotonic()
+        for child in self.children:
+            if not child.pid and child.not_before <= now:
+                self._fork(child)
+
+    def _fork(self, child: Child) -> None:
+        pid = os.fork()
+        if pid:
+            child.pid, child.started = pid, time.monotonic()
+            return
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        code = 1
+        try:
+            child.run()
+            code = 0
+        except BaseException:
+            _log.exception("%s ended", child.name)
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for child in self.children:
+                if child.pid == pid:
+                    self._ended(child, status)
+
+    def _ended(self, child: Child, status: int) -> None:
+        lived = time.monotonic() - child.started
+        child.pid = 0
+        child.failures = child.failures + 1 if lived < 5 else 0
+        # At once the first time; a process that keeps dying must not take the machine with it.
+        child.not_before = time.monotonic() + (0 if child.failures < 2 else min(2.0**child.failures / 4, 15.0))
+        if not self.stopping:
+            _log.warning("%s ended with status %s after %.1f s, restarting", child.name, status, lived)
+
+    def _stop_all(self) -> None:
+        """API first, so that nothing new is asked; then the controller, then the agent."""
+        groups = [
+            [child for child in self.children if child.name.startswith("api")],
+            [child for child in self.children if child.name == "controller"],
+            [child for child in self.children if child.name == "agent"],
+        ]
+        for listener in self.sockets:
+            listener.close()
+        for group in groups:
+            self._signal(group, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while any(child.pid for child in group) and time.monotonic() < deadline:
+                signal.sigtimedwait({signal.SIGCHLD}, 0.2)
+                self._reap()
+            self._signal(group, signal.SIGKILL)
+            self._reap()
+
+    def _signal(self, group: list[Child], number: int) -> None:
+        for child in group:
+            if child.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, number)
+
+    def _write_status(self) -> None:
+        status = {child.name: {"pid": child.pid, "failures": child.failures} for child in self.children}
+        path = self.config.home / "run" / "processes.json"
+        text = json.dumps(status)
+        if not path.exists() or path.read_text() != text:
+            write_private(path, text.encode())
