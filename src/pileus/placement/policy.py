@@ -37,11 +37,12 @@ _OPERATIONS = (
 )
 
 RULES: dict[str, str] = {
-    "admin_api": "role:admin",
-    "service_api": "role:service",
-    "admin_or_service_api": "role:admin or role:service",
+    # Upstream scopes every rule to projects and enforces it: a token for the system gets nowhere, whatever its roles.
+    "admin_api": "role:admin and not system_scope:all",
+    "service_api": "role:service and not system_scope:all",
+    "admin_or_service_api": "rule:admin_api or rule:service_api",
     "project_reader_api": "role:reader and project_id:%(project_id)s",
-    "admin_or_project_reader_or_service_api": "role:admin or rule:project_reader_api or role:service",
+    "admin_or_project_reader_or_service_api": "rule:admin_api or rule:project_reader_api or rule:service_api",
     **dict.fromkeys(_OPERATIONS, "rule:admin_or_service_api"),
     "placement:usages": "rule:admin_or_project_reader_or_service_api",
     "placement:reshaper:reshape": "rule:service_api",

@@ -9,6 +9,7 @@ from pileus.kernel.web import Call, Operations, Reply
 from pileus.placement.api.common import NAME_KEY, UUID, UUID_KEY, fresh
 from pileus.placement.errors import BadRequest
 from pileus.placement.logic import allocations as logic
+from pileus.placement.logic.providers import dashed
 
 operations = Operations()
 
@@ -87,7 +88,10 @@ def _by_consumer(one: dict[str, Any], minimum: int) -> dict[str, Any]:
 
 
 _PUT = [("1.0", _V1_0), ("1.8", _V1_8), ("1.12", _V1_12), ("1.28", _V1_28), ("1.34", _V1_34), ("1.38", _V1_38)]
-_POST = [(since, _by_consumer(one, 1)) for since, one in (("1.13", _V1_13), ("1.28", _V1_28), ("1.34", _V1_34), ("1.38", _V1_38))]
+_POST = [
+    (since, _by_consumer(one, 1))
+    for since, one in (("1.13", _V1_13), ("1.28", _V1_28), ("1.34", _V1_34), ("1.38", _V1_38))
+]
 MANY = {"1.30": _by_consumer(_V1_28, 0), "1.34": _by_consumer(_V1_34, 0), "1.38": _by_consumer(_V1_38, 0)}
 """Schemas of the allocations in a reshape, by minimum microversion."""
 
@@ -136,7 +140,7 @@ def replace_for_consumer(call: Call) -> None:
     consumer = call.params["consumer_uuid"]
     if not ids.is_uuid_like(consumer):
         raise BadRequest(f"Malformed consumer_uuid: {consumer}")
-    logic.set_allocations(call.service, [read_change(call, consumer, call.body)])
+    logic.set_allocations(call.service, [read_change(call, dashed(consumer), call.body)])
 
 
 @operations("DELETE", "/allocations/{consumer_uuid}", rule="placement:allocations:delete", status=204)
@@ -148,14 +152,10 @@ def delete_for_consumer(call: Call) -> None:
 @operations("POST", "/allocations", rule="placement:allocations:manage", status=204, versions="1.13-", body=_POST)
 def replace_for_many(call: Call) -> None:
     """Replace what several consumers hold, all or none."""
-    logic.set_allocations(
-        call.service, [read_change(call, consumer, body) for consumer, body in call.body.items()]
-    )
+    logic.set_allocations(call.service, [read_change(call, consumer, body) for consumer, body in call.body.items()])
 
 
-@operations(
-    "GET", "/resource_providers/{uuid}/allocations", rule="placement:resource_providers:allocations:list"
-)
+@operations("GET", "/resource_providers/{uuid}/allocations", rule="placement:resource_providers:allocations:list")
 def list_for_provider(call: Call) -> Reply:
     """Show everything that is allocated from a provider."""
     generation, rows = logic.of_provider(call.service, call.params["uuid"])

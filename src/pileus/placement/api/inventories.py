@@ -49,7 +49,7 @@ SET = {
 }
 
 
-def _view(row: Mapping[str, Any]) -> dict[str, Any]:
+def _view(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         "total": row["total"],
         "reserved": row["reserved"],
@@ -99,9 +99,7 @@ def create_inventory(call: Call) -> Reply:
     return fresh(call, {**row, "resource_provider_generation": generation}, headers=headers)
 
 
-@operations(
-    "DELETE", _COLLECTION, rule="placement:resource_providers:inventories:delete", status=204, versions="1.5-"
-)
+@operations("DELETE", _COLLECTION, rule="placement:resource_providers:inventories:delete", status=204, versions="1.5-")
 def delete_inventories(call: Call) -> None:
     """Delete all of a provider's inventories."""
     logic.delete_inventories(call.service, call.params["uuid"])

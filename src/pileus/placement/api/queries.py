@@ -31,7 +31,7 @@ def parse_resources(text: str) -> dict[str, int]:
     for part in text.split(","):
         name, colon, amount = part.partition(":")
         if not colon:
-            raise BadQueryValue(form.replace(f"Got: {shown}.", f"Got: {part or 'empty string'}."))
+            raise BadQueryValue(form.replace(f"Got: {shown}.", f"Got: {part}."))
         try:
             value = int(amount)
         except ValueError:
@@ -113,7 +113,9 @@ def parse_member_of(values: Sequence[str], version: Version) -> tuple[tuple[froz
 
 def parse_in_tree(text: str) -> str:
     if not ids.is_uuid_like(text):
-        raise BadRequest(f"Invalid query string parameters: Expected 'in_tree' parameter to be a format of uuid. Got: {text}")
+        raise BadRequest(
+            f"Invalid query string parameters: Expected 'in_tree' parameter to be a format of uuid. Got: {text}"
+        )
     return text
 
 
@@ -137,7 +139,7 @@ def candidates_request(query: Query, version: Version, most: int) -> CandidatesR
         raise MissingQueryValue(
             'The "group_policy" parameter is required when specifying more than one "resources{N}" parameter.'
         )
-    root_required, root_forbidden = _root_traits(query.all("root_required"), version)
+    root_required, root_forbidden = _root_traits(query.all("root_required"))
     limits = [int(value) for value in query.all("limit")[:1]] + ([most] if most >= 0 else [])
     return CandidatesRequest(
         groups=tuple(groups.values()),
@@ -182,7 +184,10 @@ def _check_groups(groups: dict[str, Group], same_subtrees: tuple[frozenset[str],
         return
     for word, orphaned in (
         ("traits", [f"required{s}" for s, g in groups.items() if not g.resources and (g.required or g.forbidden)]),
-        ("member_of", [f"member_of{s}" for s, g in groups.items() if not g.resources and (g.member_of or g.not_member_of)]),
+        (
+            "member_of",
+            [f"member_of{s}" for s, g in groups.items() if not g.resources and (g.member_of or g.not_member_of)],
+        ),
     ):
         if orphaned:
             key = "required" if word == "traits" else word
@@ -197,7 +202,7 @@ def _check_groups(groups: dict[str, Group], same_subtrees: tuple[frozenset[str],
 def _same_subtrees(values: Sequence[str], known: set[str]) -> tuple[frozenset[str], ...]:
     sets: list[frozenset[str]] = []
     for value in values:
-        names = frozenset(value.split(","))
+        names = frozenset(name.strip() for name in value.split(","))
         if "" in names:
             raise BadQueryValue("Empty string (unsuffixed group) can not be specified in `same_subtree` ")
         if not names <= known:
@@ -208,7 +213,7 @@ def _same_subtrees(values: Sequence[str], known: set[str]) -> tuple[frozenset[st
     return tuple(sets)
 
 
-def _root_traits(values: Sequence[str], version: Version) -> tuple[frozenset[str], frozenset[str]]:
+def _root_traits(values: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
     if not values:
         return frozenset(), frozenset()
     if len(values) > 1:
@@ -217,7 +222,9 @@ def _root_traits(values: Sequence[str], version: Version) -> tuple[frozenset[str
         raise BadQueryValue("The format 'in:TRAIT,TRAIT' is not supported in root_required.")
     names = [name.strip() for name in values[0].split(",")]
     if not all(name.lstrip("!") for name in names):
-        raise BadQueryValue(f"Expected 'root_required' parameter value of the form: HW_CPU_X86_VMX,!CUSTOM_MAGIC. Got: {values[0]}")
+        raise BadQueryValue(
+            f"Expected 'root_required' parameter value of the form: HW_CPU_X86_VMX,!CUSTOM_MAGIC. Got: {values[0]}"
+        )
     required = frozenset(name for name in names if not name.startswith("!"))
     forbidden = frozenset(name[1:] for name in names if name.startswith("!"))
     if required & forbidden:

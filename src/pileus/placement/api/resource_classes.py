@@ -50,9 +50,7 @@ def show_resource_class(call: Call) -> Reply:
     return fresh(call, _view(call, name), [changed])
 
 
-@operations(
-    "PUT", "/resource_classes/{name}", rule="placement:resource_classes:update", versions="1.2-1.6", body=_BODY
-)
+@operations("PUT", "/resource_classes/{name}", rule="placement:resource_classes:update", versions="1.2-1.6", body=_BODY)
 def rename_resource_class(call: Call) -> dict[str, Any]:
     """Rename a custom resource class."""
     names.rename_resource_class(call.service, call.params["name"], call.body["name"])

@@ -41,9 +41,7 @@ def _name_filter(text: str) -> tuple[frozenset[str] | None, str]:
     )
 
 
-@operations(
-    "GET", "/traits", rule="placement:traits:list", versions="1.6-", query=strings(name=TEXT, associated=TEXT)
-)
+@operations("GET", "/traits", rule="placement:traits:list", versions="1.6-", query=strings(name=TEXT, associated=TEXT))
 def list_traits(call: Call) -> Reply:
     """List the traits there are."""
     name, associated = call.query.one("name"), call.query.one("associated")

@@ -22,7 +22,12 @@ def list_provider_usages(call: Call) -> Reply:
 
 
 @operations(
-    "GET", "/usages", rule="placement:usages", late=True, versions="1.9-", query=[("1.9", _QUERY), ("1.38", _TYPED_QUERY)]
+    "GET",
+    "/usages",
+    rule="placement:usages",
+    late=True,
+    versions="1.9-",
+    query=[("1.9", _QUERY), ("1.38", _TYPED_QUERY)],
 )
 def list_usages(call: Call) -> Reply:
     """Show how much a project, or one of its users, has allocated."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.kernel import clock
+from pileus.kernel import clock, ids
 from pileus.kernel.db import is_unique_violation
 from pileus.kernel.service import Service
-from pileus.placement.errors import BadRequest, ConcurrentUpdate, InventoryInUse, Missing, Refused
+from pileus.placement.errors import PROVIDER_NOT_FOUND, BadRequest, ConcurrentUpdate, InventoryInUse, Missing, Refused
 from pileus.placement.logic.providers import dashed
 from pileus.placement.store import allocations as store
 from pileus.placement.store import providers
@@ -58,12 +58,13 @@ def set_allocations(service: Service, changes: Sequence[Change]) -> None:
         try:
             with service.db.write() as conn:
                 _apply(service, conn, changes)
-            return
         except ConcurrentUpdate:
             # Who compares no generation cannot have lost against one: look again and do it.
             if not retry or attempt == _ATTEMPTS:
                 raise
             clock.sleep(0.005 * attempt)
+        else:
+            return
 
 
 def reshape(service: Service, stocks: Sequence[NewStock], changes: Sequence[Change]) -> None:
@@ -72,14 +73,19 @@ def reshape(service: Service, stocks: Sequence[NewStock], changes: Sequence[Chan
         ids = store.provider_ids(conn, [stock.provider for stock in stocks])
         for stock in stocks:
             if stock.provider not in ids:
-                raise BadRequest(f"Resource provider {stock.provider} in inventories: No resource provider with that uuid found")
+                raise BadRequest(
+                    f"Resource provider {stock.provider} in inventories: No resource provider with that uuid found",
+                    code=PROVIDER_NOT_FOUND,
+                )
         unknown = providers.unknown_resource_classes(conn, {name for stock in stocks for name in stock.inventories})
         if unknown:
             raise BadRequest(f"No such resource class {', '.join(unknown)}.")
         for stock in sorted(stocks, key=lambda item: ids[item.provider]):
             providers.touch(conn, ids[stock.provider], stock.generation)
             providers.put_inventories(conn, ids[stock.provider], stock.inventories)
-        _apply(service, conn, changes)
+        _apply(service, conn, changes, reshaping=True)
+        # Callers count on the generation moving for the growing and again for the shrinking of a provider's inventories.
+        providers.touch_many(conn, set(ids.values()))
         for stock in stocks:
             key = ids[stock.provider]
             present = [row["resource_class"] for row in providers.inventory_rows(conn, key)]
@@ -90,7 +96,10 @@ def reshape(service: Service, stocks: Sequence[NewStock], changes: Sequence[Chan
                 )
 
 
-def _apply(service: Service, conn: sa.Connection, changes: Sequence[Change]) -> None:
+def _apply(service: Service, conn: sa.Connection, changes: Sequence[Change], *, reshaping: bool = False) -> None:
+    """Write the changes. Generations rise of the providers that are given something (all that are concerned, when
+    `reshaping`), and of those that a consumer leaves who keeps nothing.
+    """
     known = store.consumers_by_uuid(conn, [change.consumer for change in changes])
     held = store.held_by(conn, [row["id"] for row in known.values()])
     ids = _provider_ids(conn, changes)
@@ -116,7 +125,8 @@ def _apply(service: Service, conn: sa.Connection, changes: Sequence[Change]) -> 
             writes.append((consumer_id, old, wanted))
         else:
             gone.append(consumer_id)
-    providers.touch_many(conn, raised, {place[0] for place in deltas})
+    concerned = {place[0] for place in deltas}
+    providers.touch_many(conn, concerned if reshaping else raised, concerned)
     _check_amounts(conn, changes, asked, deltas, {key: uuid for uuid, key in ids.items()})
     _move_sums(conn, deltas)
     if gone:
@@ -136,7 +146,9 @@ def _provider_ids(conn: sa.Connection, changes: Sequence[Change]) -> dict[str, i
 
 def _places(change: Change, ids: Mapping[str, int]) -> dict[Place, int]:
     return {
-        (ids[uuid], name): amount for uuid, resources in change.allocations.items() for name, amount in resources.items()
+        (ids[uuid], name): amount
+        for uuid, resources in change.allocations.items()
+        for name, amount in resources.items()
     }
 
 
@@ -163,7 +175,9 @@ def _save_consumer(service: Service, conn: sa.Connection, change: Change, row: s
             )
         except sa.exc.IntegrityError as error:
             if is_unique_violation(error):
-                raise ConcurrentUpdate("consumer generation conflict - another request has just made the consumer") from None
+                raise ConcurrentUpdate(
+                    "consumer generation conflict - another request has just made the consumer"
+                ) from None
             raise
     given = {"project_id": change.project_id, "user_id": change.user_id, "consumer_type": change.consumer_type}
     values = {name: value for name, value in given.items() if value is not None}
@@ -197,8 +211,12 @@ def _check_amounts(
         uuid, name = uuids[place[0]], place[1]
         row = stock.get(place)
         if row is None:
-            raise Refused(f"Unable to allocate inventory: Inventory for '{name}' on resource provider '{uuid}' invalid.")
-        refused = f"Unable to allocate inventory: Unable to create allocation for '{name}' on resource provider '{uuid}'. "
+            raise Refused(
+                f"Unable to allocate inventory: Inventory for '{name}' on resource provider '{uuid}' invalid."
+            )
+        refused = (
+            f"Unable to allocate inventory: Unable to create allocation for '{name}' on resource provider '{uuid}'. "
+        )
         if not row.min_unit <= amount <= row.max_unit or amount % row.step_size:
             raise Refused(refused + "The requested amount would violate inventory constraints.")
         if deltas[place] > 0 and row.used + deltas[place] > (row.total - row.reserved) * row.allocation_ratio:
@@ -215,7 +233,7 @@ def _move_sums(conn: sa.Connection, deltas: Mapping[Place, int]) -> None:
 def delete_allocations(service: Service, consumer: str) -> None:
     """Give back all a consumer holds, whatever its generation."""
     with service.db.write() as conn:
-        row = store.lock_consumer(conn, consumer)
+        row = store.lock_consumer(conn, _canonical(consumer))
         if row is None:
             raise Missing(f"No allocations for consumer '{consumer}'")
         held = store.held_by(conn, [row["id"]]).get(row["id"], {})
@@ -224,13 +242,17 @@ def delete_allocations(service: Service, consumer: str) -> None:
         store.delete_consumers(conn, [row["id"]])
 
 
-def of_consumer(service: Service, consumer: str) -> Sequence[sa.Row[Any]]:
+def _canonical(consumer: str) -> str:
+    return dashed(consumer) if ids.is_uuid_like(consumer) else consumer
+
+
+def of_consumer(service: Service, consumer: str) -> Sequence[Any]:
     """Rows as `store.allocations.for_consumer` has them."""
     with service.db.read() as conn:
-        return store.for_consumer(conn, dashed(consumer) if len(consumer) == 32 else consumer)
+        return store.for_consumer(conn, _canonical(consumer))
 
 
-def of_provider(service: Service, uuid: str) -> tuple[int, Sequence[sa.Row[Any]]]:
+def of_provider(service: Service, uuid: str) -> tuple[int, Sequence[Any]]:
     """(provider generation, rows as `store.allocations.of_provider` has them)."""
     with service.db.read() as conn:
         provider = providers.get(conn, uuid)
@@ -279,5 +301,3 @@ def usages_by_type(
         if (group := group_of(kind)) is not None:
             group["consumer_count"] = group.get("consumer_count", 0) + count
     return groups
-
-

@@ -65,7 +65,9 @@ def providers_to_show(snapshot: Snapshot, candidates: Iterable[Candidate], *, ne
 
 def _identity(candidate: Candidate) -> object:
     return (
-        frozenset((p.id, name, amount) for p, amounts in candidate.allocations.items() for name, amount in amounts.items()),
+        frozenset(
+            (p.id, name, amount) for p, amounts in candidate.allocations.items() for name, amount in amounts.items()
+        ),
         tuple((suffix, frozenset(p.id for p in providers)) for suffix, providers in sorted(candidate.mappings.items())),
     )
 
@@ -233,7 +235,9 @@ def _combine(snapshot: Snapshot, request: CandidatesRequest, combination: tuple[
                 sums[name] = sums.get(name, 0) + amount
     if not all(_bears(provider, sums) for provider, sums in allocations.items()):
         return None
-    if not request.nested and not _flat((p, name, amount) for p, a in allocations.items() for name, amount in a.items()):
+    if not request.nested and not _flat(
+        (p, name, amount) for p, a in allocations.items() for name, amount in a.items()
+    ):
         return None
     return Candidate(allocations, {c.suffix: [provider for provider, _ in c.parts] for c in combination})
 

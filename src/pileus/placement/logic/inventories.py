@@ -9,6 +9,7 @@ from typing import Any
 from pileus.kernel.service import Service
 from pileus.placement.errors import BadRequest, ConcurrentUpdate, InventoryInUse, Missing
 from pileus.placement.store import providers as store
+from pileus.placement.store import standard
 
 MAX_INT = 2**31 - 1
 _DEFAULTS: dict[str, Any] = {
@@ -26,7 +27,7 @@ class Stock:
     """A provider's inventories as they are after what was asked."""
 
     generation: int
-    rows: dict[str, Mapping[str, Any]]
+    rows: Mapping[str, Mapping[Any, Any]]
 
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,11 +50,13 @@ def check(provider_uuid: str, resource_class: str, row: Mapping[str, Any], *, fu
 def list_inventories(service: Service, uuid: str) -> Stock:
     with service.db.read() as conn:
         provider = store.get(conn, uuid)
-        rows = {row["resource_class"]: row for row in store.inventory_rows(conn, provider["id"])}
+        rows: dict[str, Mapping[Any, Any]] = {
+            row["resource_class"]: row for row in store.inventory_rows(conn, provider["id"])
+        }
     return Stock(provider["generation"], rows)
 
 
-def get_inventory(service: Service, uuid: str, resource_class: str) -> tuple[int, Mapping[str, Any]]:
+def get_inventory(service: Service, uuid: str, resource_class: str) -> tuple[int, Mapping[Any, Any]]:
     """(provider generation, inventory)."""
     with service.db.read() as conn:
         provider = store.get(conn, uuid)
@@ -169,10 +172,10 @@ def set_traits(service: Service, uuid: str, generation: int | None, names: Colle
         if unknown:
             raise BadRequest(f"No such trait {', '.join(unknown)}")
         if set(store.traits_of(conn, provider["id"])) == set(names):
-            return provider["generation"], sorted(names)
+            return provider["generation"], standard.in_order(names)
         new = store.touch(conn, provider["id"], provider["generation"])
         store.set_traits(conn, provider["id"], names)
-    return new, sorted(names)
+    return new, standard.in_order(names)
 
 
 def get_aggregates(service: Service, uuid: str) -> tuple[int, list[str]]:
@@ -182,7 +185,9 @@ def get_aggregates(service: Service, uuid: str) -> tuple[int, list[str]]:
         return provider["generation"], store.aggregates_of(conn, provider["id"])
 
 
-def set_aggregates(service: Service, uuid: str, generation: int | None, uuids: Collection[str]) -> tuple[int, list[str]]:
+def set_aggregates(
+    service: Service, uuid: str, generation: int | None, uuids: Collection[str]
+) -> tuple[int, list[str]]:
     """Make the provider a member of exactly these aggregates; without a generation (callers below 1.19) it stays."""
     with service.db.write() as conn:
         provider = store.get(conn, uuid)
@@ -194,4 +199,4 @@ def set_aggregates(service: Service, uuid: str, generation: int | None, uuids: C
         else:
             new = store.touch(conn, provider["id"], generation)
         store.set_aggregates(conn, provider["id"], uuids)
-    return new, sorted(uuids)
+    return new, list(uuids)

@@ -49,4 +49,4 @@ class ProviderFilter:
 
     name: str | None = None
     uuid: str | None = None
-    group: Group = Group()  # noqa: RUF009 - frozen
+    group: Group = Group()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
+import sqlalchemy as sa
+
 from pileus.kernel.db import is_unique_violation
 from pileus.kernel.service import Service
 from pileus.placement.errors import BadRequest, Missing, Refused
@@ -90,7 +92,7 @@ def rename_resource_class(service: Service, old: str, new: str) -> None:
             if store.custom_row(conn, custom_resource_classes, old, hold=True) is None:
                 raise Missing(f"No such resource class {old}.")
             store.rename_class(conn, old, new)
-    except Exception as error:
+    except sa.exc.IntegrityError as error:
         if is_unique_violation(error):
             raise Refused(f"Resource class already exists: {new}") from None
         raise

@@ -26,7 +26,9 @@ def create_provider(service: Service, name: str, uuid: str | None, parent_uuid: 
         parent_uuid = dashed(parent_uuid)
     refused = f'Unable to create resource provider "{name}", {uuid}: '
     if parent_uuid == uuid:
-        raise BadRequest(refused + "parent provider UUID cannot be same as UUID. Create a root provider without parent.")
+        raise BadRequest(
+            refused + "parent provider UUID cannot be same as UUID. Create a root provider without parent."
+        )
     try:
         with service.db.write() as conn:
             parent = store.find(conn, parent_uuid) if parent_uuid else None
@@ -113,7 +115,9 @@ def delete_provider(service: Service, uuid: str) -> None:
         if not store.lock(conn, [provider["id"]]):
             raise ProviderNotFound(uuid, "for delete")
         if store.has_children(conn, provider["id"]):
-            raise CannotDeleteParent(f"Unable to delete parent resource provider {uuid}: It has child resource providers.")
+            raise CannotDeleteParent(
+                f"Unable to delete parent resource provider {uuid}: It has child resource providers."
+            )
         if store.has_allocations(conn, provider["id"]):
             raise ProviderInUse(f"Unable to delete resource provider {uuid}: Resource provider has allocations.")
         store.delete(conn, provider["id"])
@@ -126,7 +130,9 @@ def get_provider(service: Service, uuid: str) -> store.Row:
 
 def find_providers(service: Service, wanted: ProviderFilter) -> tuple[Snapshot, list[Provider]]:
     """The providers that meet every condition, in order of making, and the snapshot they are from."""
-    check_names(service, wanted.group.resources, wanted.group.traits(), where='Invalid trait(s) in "required" parameter: ')
+    check_names(
+        service, wanted.group.resources, wanted.group.traits(), where='Invalid trait(s) in "required" parameter: '
+    )
     now = snapshot.current(service.db)
     group = wanted.group
     tree = now.by_uuid(dashed(group.in_tree)) if group.in_tree else None
@@ -163,7 +169,9 @@ def check_names(service: Service, resource_classes: Any, traits: Any, *, where: 
     with service.db.read() as conn:
         missing = store.unknown_resource_classes(conn, resource_classes, hold=False)
         if missing:
-            raise BadRequest(f"Invalid resource class in resources parameter: No such resource class {', '.join(missing)}.")
+            raise BadRequest(
+                f"Invalid resource class in resources parameter: No such resource class {', '.join(missing)}."
+            )
         missing = store.unknown_traits(conn, traits, hold=False)
         if missing:
             raise BadRequest(f"{where}No such trait(s): {', '.join(missing)}.")

@@ -41,7 +41,7 @@ def provider_ids(conn: sa.Connection, uuids: Collection[str]) -> dict[str, int]:
     return dict(conn.execute(query).tuples().all())
 
 
-def stock(conn: sa.Connection, chosen: Collection[int]) -> dict[Place, sa.Row[Any]]:
+def stock(conn: sa.Connection, chosen: Collection[int]) -> dict[Place, Any]:
     """The inventories of providers."""
     columns = inventories.c
     query = sa.select(
@@ -163,7 +163,7 @@ def replace(conn: sa.Connection, consumer_id: int, old: Mapping[Place, int], new
         conn.execute(sa.insert(allocations), added)
 
 
-def for_consumer(conn: sa.Connection, uuid: str) -> Sequence[sa.Row[Any]]:
+def for_consumer(conn: sa.Connection, uuid: str) -> Sequence[Any]:
     """(provider uuid, provider generation, class, used, project, user, consumer generation, type, updated) of a consumer."""
     query = (
         sa.select(
@@ -186,7 +186,7 @@ def for_consumer(conn: sa.Connection, uuid: str) -> Sequence[sa.Row[Any]]:
     return conn.execute(query).all()
 
 
-def of_provider(conn: sa.Connection, provider_id: int) -> Sequence[sa.Row[Any]]:
+def of_provider(conn: sa.Connection, provider_id: int) -> Sequence[Any]:
     """(consumer uuid, consumer generation, class, used, updated) of everything allocated from a provider."""
     query = (
         sa.select(_C.uuid, _C.generation, _A.resource_class, _A.used, _A.updated_at)
@@ -198,7 +198,7 @@ def of_provider(conn: sa.Connection, provider_id: int) -> Sequence[sa.Row[Any]]:
     return conn.execute(query).all()
 
 
-def usages_by_type(conn: sa.Connection, project_id: str, user_id: str | None) -> Sequence[sa.Row[Any]]:
+def usages_by_type(conn: sa.Connection, project_id: str, user_id: str | None) -> Sequence[Any]:
     """(consumer type, class, used) sums of a project, or of one user in it."""
     query = (
         sa.select(_C.consumer_type, _A.resource_class, sa.func.sum(_A.used))

@@ -70,7 +70,8 @@ def touch(conn: sa.Connection, provider_id: int, generation: int) -> int:
 
 def touch_many(conn: sa.Connection, raised: Collection[int], seen: Collection[int] = ()) -> None:
     """Lock providers, always in the same order. The generations of `raised` rise, whatever they are; those of `seen` stay,
-    though readers are told that they look different."""
+    though readers are told that they look different.
+    """
     everyone = sorted({*raised, *seen})
     if len(everyone) > 1 and conn.dialect.name != "sqlite":
         conn.execute(sa.select(_P.id).where(_P.id.in_(everyone)).order_by(_P.id).with_for_update()).all()
@@ -130,7 +131,9 @@ def tree_links(conn: sa.Connection, root_id: int) -> dict[int, int | None]:
     return dict(conn.execute(sa.select(_P.id, _P.parent_id).where(_P.root_id == root_id)).tuples().all())
 
 
-def move_subtree(conn: sa.Connection, provider_id: int, members: Collection[int], parent_id: int | None, root_id: int) -> None:
+def move_subtree(
+    conn: sa.Connection, provider_id: int, members: Collection[int], parent_id: int | None, root_id: int
+) -> None:
     """Hang a provider (and `members`, all below it and itself) under another parent."""
     conn.execute(sa.update(resource_providers).where(_P.id == provider_id).values(parent_id=parent_id))
     conn.execute(
@@ -177,7 +180,14 @@ def put_inventories(conn: sa.Connection, provider_id: int, wanted: Mapping[str, 
     present = set(conn.execute(query).scalars())
     now = clock.utcnow()
     added = [
-        {**wanted[name], "provider_id": provider_id, "resource_class": name, "used": 0, "created_at": now, "updated_at": now}
+        {
+            **wanted[name],
+            "provider_id": provider_id,
+            "resource_class": name,
+            "used": 0,
+            "created_at": now,
+            "updated_at": now,
+        }
         for name in wanted
         if name not in present
     ]
@@ -210,7 +220,7 @@ def delete_inventories(conn: sa.Connection, provider_id: int, names: Iterable[st
 
 def traits_of(conn: sa.Connection, provider_id: int) -> list[str]:
     query = sa.select(provider_traits.c.trait).where(provider_traits.c.provider_id == provider_id)
-    return sorted(conn.execute(query).scalars())
+    return standard.in_order(conn.execute(query).scalars())
 
 
 def set_traits(conn: sa.Connection, provider_id: int, names: Collection[str]) -> None:
@@ -248,7 +258,8 @@ def custom_among(classes: Collection[str], traits: Collection[str]) -> bool:
 
 def unknown_traits(conn: sa.Connection, names: Collection[str], *, hold: bool = True) -> list[str]:
     """Those of `names` that are neither standard nor custom. With `hold` the rows of the custom ones stay locked until
-    the transaction ends, so that none is deleted while it is being put to use."""
+    the transaction ends, so that none is deleted while it is being put to use.
+    """
     return _unknown(conn, custom_traits, standard.TRAIT_SET, names, hold=hold)
 
 
@@ -288,7 +299,10 @@ def delete_custom(conn: sa.Connection, table: sa.Table, name: str) -> None:
 
 
 def trait_in_use(conn: sa.Connection, name: str) -> bool:
-    return conn.execute(sa.select(provider_traits.c.trait).where(provider_traits.c.trait == name).limit(1)).first() is not None
+    return (
+        conn.execute(sa.select(provider_traits.c.trait).where(provider_traits.c.trait == name).limit(1)).first()
+        is not None
+    )
 
 
 def traits_in_use(conn: sa.Connection) -> set[str]:
@@ -302,7 +316,9 @@ def class_in_use(conn: sa.Connection, name: str) -> bool:
 
 def rename_class(conn: sa.Connection, old: str, new: str) -> None:
     """Give a custom class another name wherever it stands; allocations follow by their foreign key."""
-    holders = conn.execute(sa.select(inventories.c.provider_id).where(inventories.c.resource_class == old)).scalars().all()
+    holders = (
+        conn.execute(sa.select(inventories.c.provider_id).where(inventories.c.resource_class == old)).scalars().all()
+    )
     revise(conn, holders)
     now = clock.utcnow()
     table = custom_resource_classes

@@ -84,13 +84,13 @@ class Provider:
         if shown is None:
             shown = {name: {"capacity": int(inv.limit), "used": inv.used} for name, inv in self.inventories.items()}
             self.summary_cache["resources"] = shown
-        return shown  # type: ignore[no-any-return]
+        return shown
 
     def trait_list(self) -> list[str]:
         listed = self.summary_cache.get("traits")
         if listed is None:
-            listed = self.summary_cache["traits"] = sorted(self.traits)
-        return listed  # type: ignore[no-any-return]
+            listed = self.summary_cache["traits"] = standard.in_order(self.traits)
+        return listed
 
 
 class Snapshot:

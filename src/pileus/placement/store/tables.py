@@ -77,9 +77,7 @@ provider_aggregates = sa.Table(
     sa.Index("ix_provider_aggregates_aggregate", "aggregate"),
 )
 
-custom_traits = sa.Table(
-    "custom_traits", METADATA, sa.Column("name", sa.String(255), primary_key=True), *_times()
-)
+custom_traits = sa.Table("custom_traits", METADATA, sa.Column("name", sa.String(255), primary_key=True), *_times())
 
 custom_resource_classes = sa.Table(
     "custom_resource_classes", METADATA, sa.Column("name", sa.String(255), primary_key=True), *_times()
