@@ -68,8 +68,10 @@ class Hypervisor:
         """Call `watcher` with the UUID of every domain whose life cycle moves on, from now on and across reconnects."""
         with _failing():
             connection = self._alive()
+            registered = self._watcher is not None
             self._watcher = watcher  # from here on every new connection registers it
-            self._register(connection)
+            if not registered:
+                self._register(connection)
 
     def define(self, xml: str) -> None:
         """Make or replace the persistent definition of a domain."""

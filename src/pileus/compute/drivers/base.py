@@ -1,4 +1,4 @@
-"""The contract of a hypervisor driver, and the rules that every driver shares: legal power actions and console tails.
+"""The contract of a hypervisor driver, its errors (their class names travel over the bus), and what every driver shares.
 
 A driver runs on one host inside the compute agent. All methods block, may be called from several threads at once for different servers (the agent
 serializes the calls of one server) and are idempotent: repeating one that has succeeded changes nothing and succeeds.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
 from pileus.compute.wire import HostResources, PowerState, ServerDoc
+from pileus.kernel.errors import Conflict, Internal, Invalid, NotFound
 
 Action = Literal["start", "stop", "press_power_button", "reboot_hard", "pause", "unpause", "suspend", "resume"]
 Changed = Callable[[str], None]
@@ -19,27 +20,23 @@ CONSOLE_BYTES = 102400
 """How much of the end of a console log is ever read."""
 
 
-class DriverError(Exception):
-    """What a driver refuses or fails at. The class name travels as the error's kind, the text is for operator and user."""
+class DriverFailed(Internal):
+    """The hypervisor or a tool of the host failed; the text says what and why."""
 
 
-class DriverFailed(DriverError):
-    """The hypervisor or a tool of the host failed."""
-
-
-class NotPrepared(DriverError):
+class NotPrepared(Conflict):
     """The disks of the server are not there yet."""
 
 
-class ServerMissing(DriverError):
+class ServerMissing(NotFound):
     """The host does not have the server."""
 
 
-class BadState(DriverError):
+class BadState(Conflict):
     """The present power state does not allow the action."""
 
 
-class ImageRefused(DriverError):
+class ImageRefused(Invalid):
     """The image cannot be used: wrong checksum, wrong format, too large for the flavor, refers to other files."""
 
 
