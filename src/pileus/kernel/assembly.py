@@ -67,10 +67,16 @@ class AgentEnv:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Agent:
-    """A room's part on a host: bus methods, loops, and what to do at start and stop."""
+    """A room's part on a host: bus methods, loops, and what to do at start and stop.
+
+    `halt()` ends guests, networks and data-plane children of ours and keeps their files; `remove()` takes every trace of
+    ours off the host. Both work from what is on the host alone, while nothing else of Pileus runs.
+    """
 
     calls: Any
     loops: tuple[Any, ...] = ()
     start: Any = None
     stop: Any = None
     subject: Any = None
+    halt: Any = None
+    remove: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -12,10 +13,13 @@ from types import FrameType
 from pileus.kernel import log
 from pileus.kernel.config import Config
 
+_PR_SET_PDEATHSIG = 1
+
 
 def settle(config: Config, role: str) -> None:
-    """After the fork: private files, a log of its own, a name, no inherited signal handlers."""
+    """After the fork: private files, a log of its own, a name, no inherited signal handlers, an end with the supervisor."""
     os.umask(0o077)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -17,7 +17,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from pileus.kernel import log
 from pileus.kernel.config import Config
@@ -27,6 +26,7 @@ from pileus.server.secrets import write_private
 
 _log = logging.getLogger(__name__)
 STOP_SECONDS = 35.0
+_AWAITED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 
 
 @dataclasses.dataclass
@@ -103,25 +103,19 @@ class Supervisor:
     def run(self) -> None:
         """Until SIGTERM: start, watch, restart."""
         log.to_file(self.config.home / "logs" / "supervisor.log", "supervisor")
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes sigtimedwait's caller
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         mine = {"pid": os.getpid(), "start": start_time(os.getpid()), "port": self.config.api.port}
         write_private(pid_file(self.config.home), json.dumps(mine).encode())
         try:
             while not self.stopping:
                 self._start_missing()
                 self._write_status()
-                with contextlib.suppress(InterruptedError):
-                    signal.sigtimedwait({signal.SIGCHLD}, 1.0)
+                came = signal.sigtimedwait(_AWAITED, 1.0)
+                self.stopping = came is not None and came.si_signo != signal.SIGCHLD
                 self._reap()
             self._stop_all()
         finally:
             pid_file(self.config.home).unlink(missing_ok=True)
-
-    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
-        self.stopping = True
 
     def _start_missing(self) -> None:
         now = time.monotonic()
@@ -134,7 +128,7 @@ class Supervisor:
         if pid:
             child.pid, child.started = pid, time.monotonic()
             return
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
         code = 1
         try:
             child.run()

@@ -1,0 +1,66 @@
+"""The `pileus` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from pileus.cli.terminal import Problem
+from pileus.kernel import log
+from pileus.kernel.errors import ConfigurationError, Failure
+from pileus.kernel.room import load
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    top = argparse.ArgumentParser(prog="pileus", description="OpenStack as one package: run a cloud on this machine.")
+    top.add_argument("--home", help="where the cloud lives (default: PILEUS_HOME, or /var/lib/pileus as root)")
+    top.add_argument("--quiet", action="store_true", help="print results only")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, function: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(function=function)
+        return command
+
+    up = add("up", "pileus.cli.up:run", "start the cloud; the first time, make its first content too")
+    up.add_argument("--simulate", action="store_true", help="fake guests and networks, same API; needs no root")
+    up.add_argument("--foreground", action="store_true", help="stay in this terminal")
+    up.add_argument("--port", type=int, help="port of the API (default 5000)")
+    up.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    down = add("down", "pileus.cli.state:down", "stop Pileus; guests keep running")
+    down.add_argument("--guests", action="store_true", help="end guests and networks too")
+    status = add("status", "pileus.cli.state:status", "what runs; exit code 0 when everything does")
+    status.add_argument("--json", action="store_true")
+    logs = add("logs", "pileus.cli.state:logs", "the newest log lines")
+    logs.add_argument("--lines", type=int, default=50)
+    logs.add_argument("--process", help="only this process: api, controller, agent, supervisor")
+    logs.add_argument("--json", action="store_true")
+    env = add("env", "pileus.cli.env:run", "print `export OS_...` lines for the stock clients")
+    env.add_argument("--user", choices=["admin", "demo"], default="demo")
+    add("first-vm", "pileus.cli.first_vm:run", "boot one guest, wait for its ssh, say how to reach it")
+    destroy = add("destroy", "pileus.cli.state:destroy", "take every trace of the cloud off this host")
+    destroy.add_argument("--yes", action="store_true", help="yes, delete everything")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    arguments = parser().parse_args(argv)
+    log.to_terminal()
+    function: Callable[[argparse.Namespace], int] = load(arguments.function)
+    try:
+        return function(arguments)
+    except (Problem, ConfigurationError) as problem:
+        print(f"pileus: {problem}", file=sys.stderr)
+        return 1
+    except Failure as failure:
+        print(f"pileus: {failure.message} {failure.inside}".rstrip(), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,131 @@
+"""`pileus up`: databases, processes, readiness, first content. Safe to repeat."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+import urllib3
+
+from pileus.cli import initial
+from pileus.cli.env import write_clouds
+from pileus.cli.session import home_of, load_config
+from pileus.cli.terminal import Problem, Steps
+from pileus.kernel import clock
+from pileus.kernel.config import Config
+from pileus.server import databases, rooms, supervisor
+from pileus.server.secrets import secret, write_private
+
+READY_SECONDS = 60.0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Bring the cloud up, or say that it is."""
+    os.umask(0o077)
+    home = home_of(arguments)
+    (home / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
+    config = load_config(home, chosen(arguments))
+    steps = Steps(quiet=arguments.quiet)
+    started = clock.monotonic()
+    if supervisor.running(home) is not None:
+        wait_until_ready(config, None)
+        steps.say(f"Pileus is up already at {config.base_url}. Nothing was changed.")
+        return 0
+    record_choices(home, config)
+    with steps.step("databases and keys"):
+        secret(home, "metadata-secret")
+        databases.prepare_in_child(config)
+        write_clouds(config)
+    if arguments.foreground:
+        supervisor.Supervisor(config, supervisor.bind(config, ports(config))).run()
+        return 0
+    with steps.step("services answer"):
+        pid = start_supervisor(config)
+        wait_until_ready(config, pid)
+    initial.make(config, steps)
+    steps.say(f"Pileus is up at {config.base_url} after {clock.monotonic() - started:.1f} s.")
+    steps.say(f'Credentials: eval "$(pileus env)", or OS_CLIENT_CONFIG_FILE={home}/clouds.yaml with --os-cloud pileus')
+    return 0
+
+
+def chosen(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Options given on the command line, as configuration."""
+    found: dict[str, dict[str, Any]] = {}
+    if arguments.port is not None:
+        found.setdefault("api", {})["port"] = arguments.port
+    if arguments.host is not None:
+        found.setdefault("api", {})["host"] = arguments.host
+    if arguments.simulate:
+        found["pileus"] = {"simulate": True}
+    return found
+
+
+def record_choices(home: pathlib.Path, config: Config) -> None:
+    """So that `status`, `env` and the next `up` speak of the same cloud."""
+    values = {
+        "api": {"port": config.api.port, "host": config.api.host},
+        "pileus": {"simulate": config.pileus.simulate},
+    }
+    path = home / "run-options.json"
+    data = json.dumps(values).encode()
+    if not path.exists() or path.read_bytes() != data:
+        write_private(path, data)
+
+
+def ports(config: Config) -> tuple[int, ...]:
+    """Classical ports to listen on besides, with `endpoints = "ports"`."""
+    if config.api.endpoints != "ports":
+        return ()
+    return tuple(room.port for room in rooms.enabled(config) if room.port != config.api.port)
+
+
+def start_supervisor(config: Config) -> int:
+    """Fork the supervisor away from this terminal; its pid. Binding happens here, so that a taken port is said here."""
+    sockets = supervisor.bind(config, ports(config))
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        out = os.open(config.home / "logs" / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(null, 0)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        code = 1
+        try:
+            supervisor.Supervisor(config, sockets).run()
+            code = 0
+        except BaseException:
+            import traceback  # noqa: PLC0415 - only on the way down
+
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    for listener in sockets:
+        listener.close()
+    return pid
+
+
+def wait_until_ready(config: Config, pid: int | None) -> None:
+    """Until every service answers. Raises Problem when the supervisor ended, or time is over."""
+    pool = urllib3.PoolManager(retries=False, ca_certs=config.api.certificate or None)
+    deadline = clock.monotonic() + READY_SECONDS
+    waiting = [room.prefix + "/" for room in rooms.enabled(config)] + ["/healthcheck"]
+    while waiting:
+        if pid is not None and os.waitpid(pid, os.WNOHANG)[0]:
+            raise Problem(f"Pileus ended while starting; see {config.home}/logs/output.log and supervisor.log.")
+        try:
+            answer = pool.request("GET", config.internal_url + waiting[0], timeout=5.0)
+            if answer.status < 400:
+                waiting.pop(0)
+                continue
+        except urllib3.exceptions.HTTPError:
+            pass
+        if clock.monotonic() > deadline:
+            raise Problem(f"{waiting[0]} did not answer in {READY_SECONDS:g} s; see {config.home}/logs.")
+        clock.sleep(0.02)
