@@ -311,3 +311,71 @@ class InvalidQuotaValue(InUse):
 
 class AvailabilityZoneNotFound(_Typed, errors.NotFound):
     """No agent is in the zone."""
+
+
+class FlatNetworkInUse(InUse):
+    pass
+
+
+class TunnelIdInUse(InUse):
+    pass
+
+
+class ServicePortInUse(InUse):
+    """A port that its owner must remove."""
+
+
+class PortBound(InUse):
+    """Something that a bound port cannot change."""
+
+
+class RouterInterfaceAttachmentConflict(InUse):
+    pass
+
+
+class CannotAddSubnetPort(BadRequest):
+    pass
+
+
+class DuplicateRbacPolicy(InUse):
+    """The same access has been given already."""
+
+
+class RbacPolicyInUse(InUse):
+    """The access is being used."""
+
+
+class NetworkHostedByDHCPAgent(InUse):
+    pass
+
+
+class RouterHostedByL3Agent(InUse):
+    pass
+
+
+class InvalidDHCPAgent(InUse):
+    pass
+
+
+class InvalidL3Agent(InUse):
+    pass
+
+
+class DefaultExternalNetworkExists(InUse):
+    pass
+
+
+class DNSNameServersExhausted(BadRequest):
+    pass
+
+
+class HostRoutesExhausted(BadRequest):
+    pass
+
+
+class SecurityGroupInvalidProtocolForPort(BadRequest):
+    pass
+
+
+class SubnetMismatchForPort(BadRequest):
+    pass

@@ -93,7 +93,7 @@ def changing(service: Service) -> Iterator[Change]:
     for host, version in change.versions.items():
         service.bus.cast(f"agent.{host}", "network.nudge", {"version": version})
     if change.events:
-        service.bus.cast("controller.network", "loops.nudge", {"name": "port_events"})
+        service.loops.nudge("port_events")
 
 
 # -- what all commands do with rows ----------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ Every dictionary has every attribute; what the caller may not see is taken out b
 
 from __future__ import annotations
 
+import functools
+import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -299,13 +301,18 @@ def _rule(row: Row) -> Body:
         "port_range_min": row.port_range_min,
         "port_range_max": row.port_range_max,
         "remote_ip_prefix": row.remote_ip_prefix,
-        "normalized_cidr": row.remote_ip_prefix,
+        "normalized_cidr": _normalized(row.remote_ip_prefix) if row.remote_ip_prefix else None,
         "remote_group_id": row.remote_group_id,
         "description": row.description,
         "created_at": clock.iso(row.created_at),
         "updated_at": clock.iso(row.updated_at),
         "revision_number": row.revision_number,
     }
+
+
+@functools.lru_cache(maxsize=4096)
+def _normalized(prefix: str) -> str:
+    return str(ipaddress.ip_network(prefix, strict=False))
 
 
 def rbac_policies(_conn: sa.Connection, rows: Iterable[Row], _viewer: str | None = None) -> list[Body]:
