@@ -69,7 +69,8 @@ class Cloud:
         self, home: Path, run: Runner = run_here, *, simulate: bool = True, port: int | None = None, settings: Mapping[str, str] | None = None
     ) -> None:
         self.home, self.run, self.simulate, self.port = home, run, simulate, port or free_port()
-        self.settings = {"PILEUS_HOME": str(home), **(settings or {})}
+        # with an empty value bytecode is kept even where the environment forbids it: otherwise every process compiles everything
+        self.settings = {"PILEUS_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "", **(settings or {})}
 
     def pileus(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return self.run([PILEUS, *arguments], check=check, timeout=timeout, env=self.settings)

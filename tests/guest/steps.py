@@ -26,7 +26,8 @@ class Job:
     def __init__(self, cloud: Cloud, run: Run, files: Path) -> None:
         self.cloud, self.run, self.files = cloud, run, files
         self.admin, self.demo = User(run, cloud.variables("admin")), User(run, cloud.variables("demo"))
-        self.flavor = min(self.demo("flavor", "list"), key=lambda row: (row["RAM"], row["Disk"]))["Name"]
+        flavors = [row for row in self.demo("flavor", "list") if row["RAM"] >= 128 and row["Disk"] >= 1]
+        self.flavor = min(flavors, key=lambda row: (row["RAM"], row["Disk"]))["Name"]
         self.external = self.demo("network", "list", "--external")[0]["Name"]
 
     def __getattr__(self, name: str) -> Any:

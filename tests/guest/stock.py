@@ -35,7 +35,7 @@ class User:
     """One user's clients, with the variables of `pileus env` or changed ones."""
 
     def __init__(self, run: Run, variables: Mapping[str, str]) -> None:
-        self.run, self.variables = run, dict(variables)
+        self.run, self.variables = run, {**variables, "no_proxy": "*"}
 
     def as_user(self, **changes: str) -> User:
         return User(self.run, {**self.variables, **changes})

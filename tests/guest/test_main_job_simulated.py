@@ -28,7 +28,7 @@ def job() -> Iterator[Job]:
         for path in (host.dir, home):
             shutil.chown(path, 65534, 65534)
         run = as_ordinary_user(host.run, home)
-        cloud = Cloud(home / "pileus", run)
+        cloud = Cloud(home / "pileus", run, settings={"PYTHONPYCACHEPREFIX": str(home / "pycache")})
         cloud.up()
         yield Job(cloud, run, home)
 
