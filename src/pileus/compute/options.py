@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
-
+from pileus.compute.agent.options import AgentOptions
 from pileus.kernel.config import Doc
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Options(AgentOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything an operator may say about compute. Times are seconds, memory is MiB, disk is GiB."""
 
     default_availability_zone: Annotated[str, Doc("Zone of hosts that are in no aggregate with a zone of its own.")] = (
@@ -43,10 +42,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     service_down_time: Annotated[int, Doc("After how long without a report a host counts as down.")] = 60
 
     enable_instance_password: Annotated[bool, Doc("Whether a new server is given an administrator password.")] = True
-    allow_resize_to_same_host: Annotated[bool, Doc("Whether a resize may stay on its host.")] = False
     vendor_data: Annotated[dict[str, str], Doc("Content of vendor_data.json for all guests.")] = {}
     dhcp_domain: Annotated[str, Doc("Domain appended to the host name that the EC2 metadata tells.")] = "novalocal"
-    metadata_cache_seconds: Annotated[float, Doc("How long metadata of one server may be repeated.")] = 15.0
 
     max_limit: Annotated[int, Doc("Most items in one page of a list.")] = 1000
     network_info_seconds: Annotated[float, Doc("How often all addresses are compared with the network service.")] = 60.0

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.compute.store.tables import (
+    PLUGGED_PORTS,
     SERVER_ADDRESSES,
     SERVER_GROUP_MEMBERS,
     SERVER_GROUPS,
@@ -265,7 +266,7 @@ def add_port(
         conn,
         SERVER_PORTS,
         [{
-            "port_id": port_id, "server_id": server_id, "mine": mine, "plugged": False, "tag": tag, "position": position
+            "port_id": port_id, "server_id": server_id, "mine": mine, "tag": tag, "position": position
         }],
     )
 
@@ -278,12 +279,23 @@ def remove_ports(conn: sa.Connection, server_id: str) -> None:
     conn.execute(SERVER_PORTS.delete().where(SERVER_PORTS.c.server_id == server_id))
 
 
-def set_plugged(conn: sa.Connection, server_id: str, port_id: str | None, plugged: bool) -> bool:
-    """Record whether a port (None: all of the server) is plugged; False when no port is known by that id."""
-    where = [SERVER_PORTS.c.server_id == server_id]
-    if port_id:
-        where.append(SERVER_PORTS.c.port_id == port_id)
-    return conn.execute(SERVER_PORTS.update().where(*where).values(plugged=plugged)).rowcount > 0
+def set_plugged(conn: sa.Connection, server_id: str, port_id: str, *, plugged: bool) -> None:
+    """Record whether a port is plugged."""
+    if plugged:
+        insert_ignore(conn, PLUGGED_PORTS, [{"server_id": server_id, "port_id": port_id}])
+        return
+    where = (PLUGGED_PORTS.c.server_id == server_id, PLUGGED_PORTS.c.port_id == port_id)
+    conn.execute(PLUGGED_PORTS.delete().where(*where))
+
+
+def plugged_ports(conn: sa.Connection, server_id: str) -> set[str]:
+    query = sa.select(PLUGGED_PORTS.c.port_id).where(PLUGGED_PORTS.c.server_id == server_id)
+    return set(conn.execute(query).scalars())
+
+
+def forget_plugged(conn: sa.Connection, server_id: str) -> None:
+    """The server goes to another host: its ports will be plugged there."""
+    conn.execute(PLUGGED_PORTS.delete().where(PLUGGED_PORTS.c.server_id == server_id))
 
 
 def set_network_info(conn: sa.Connection, server_id: str, info: list[dict[str, Any]]) -> None:

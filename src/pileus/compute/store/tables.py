@@ -96,6 +96,8 @@ SERVERS = sa.Table(
     sa.Column("task_state", sa.String(32)),
     sa.Column("power_state", sa.Integer, nullable=False, default=0),
     sa.Column("progress", sa.Integer, nullable=False, default=0),
+    # Grows with every flow of the server; hosts refuse a lower one.
+    sa.Column("epoch", sa.BigInteger, nullable=False, default=0),
     sa.Column("fault", Json),
     sa.Column("locked", sa.Boolean, nullable=False, default=False),
     sa.Column("locked_by", sa.String(8)),
@@ -145,10 +147,17 @@ SERVER_PORTS = sa.Table(
     sa.Column("port_id", sa.String(36), primary_key=True),
     sa.Column("server_id", sa.ForeignKey("servers.id", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("mine", sa.Boolean, nullable=False),
-    sa.Column("plugged", sa.Boolean, nullable=False, default=False),
     sa.Column("tag", sa.String(60)),
     sa.Column("position", sa.Integer, nullable=False),
-    comment="Ports of servers; mine = made by compute, deleted with the server; plugged = the network said so.",
+    comment="Ports of servers, in the order of the cards; mine = made by compute, deleted with the server.",
+)
+
+PLUGGED_PORTS = sa.Table(
+    "plugged_ports",
+    METADATA,
+    sa.Column("server_id", sa.ForeignKey("servers.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("port_id", sa.String(36), primary_key=True),
+    comment="Ports that the network service reported as plugged; it may do so before the port is recorded.",
 )
 
 SERVER_ADDRESSES = sa.Table(

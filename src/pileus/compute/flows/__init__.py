@@ -1,0 +1,11 @@
+"""The multi-step work of compute, by name."""
+
+from __future__ import annotations
+
+from pileus.compute.flows.build_server import BUILD_SERVER
+from pileus.compute.flows.change_power import CHANGE_POWER
+from pileus.compute.flows.delete_server import DELETE_SERVER
+from pileus.compute.flows.rebuild_server import REBUILD_SERVER
+from pileus.kernel.flows import Flow
+
+FLOWS: dict[str, Flow] = {flow.name: flow for flow in (BUILD_SERVER, DELETE_SERVER, CHANGE_POWER, REBUILD_SERVER)}

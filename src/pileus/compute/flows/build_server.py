@@ -1,0 +1,287 @@
+"""Building a server: claim a host, make its ports, make the guest paused, let it run once the network is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.clients.base import PeerError
+from pileus.compute.flows import common
+from pileus.compute.flows.common import HostFailed, Row
+from pileus.compute.logic import actions, documents, networks, placement, placing, states
+from pileus.compute.store import servers as store
+from pileus.kernel import clock
+from pileus.kernel.flows import Abort, Flow, Retry, Run, Step, Wait
+
+EVENT = "compute__do_build_and_run_instance"
+_IN_WORK = (states.SCHEDULING, states.NETWORKING, states.SPAWNING)
+
+
+def claim(run: Run) -> dict[str, Any]:
+    """Choose a host and claim it in placement."""
+    server = common.server_of(run)
+    if server["host"] and server["task_state"] != states.SCHEDULING:
+        return {"host": server["host"]}
+    return _place(run, server)
+
+
+def _place(run: Run, server: Row) -> dict[str, Any]:
+    try:
+        found = placing.place(run.service, run.context, server)
+    except placing.Overtaken:
+        raise Abort("The server is being deleted.") from None
+    except placing.NoValidHost as error:
+        _remember(run, server, error.reasons)
+        raise Abort(str(error)) from None
+    return {"host": found["host"]}
+
+
+def _remember(run: Run, server: Row, reasons: Mapping[str, str]) -> None:
+    """Keep why hosts were passed over, for the fault and for the operator."""
+    asked = dict(server["placement"] or {})
+    asked["reasons"] = {**asked.get("reasons", {}), **reasons}
+    with run.service.db.write(durable=False) as conn:
+        store.update(conn, server["id"], placement=asked)
+
+
+def unclaim(run: Run) -> None:
+    placement.release(run.service, run.context, run.resource_id)
+    with run.service.db.write(durable=False) as conn:
+        store.update(conn, run.resource_id, host=None, node=None)
+
+
+def ports(run: Run) -> dict[str, Any]:
+    """Make or take the server's ports, bound to its host, and learn their addresses."""
+    server = common.server_of(run)
+    wanted = server["requested_networks"] or {}
+    nics = wanted.get("nics", [])
+    bound = _bind_all(run, server, nics, wanted.get("security_groups", [])) if nics else []
+    info = networks.network_info(run.service, run.context, bound)
+    with run.service.db.write(durable=False) as conn:
+        for place, (nic, port) in enumerate(zip(nics, bound, strict=True)):
+            mine = nic["port_id"] is None
+            store.add_port(conn, server["id"], port["id"], mine=mine, position=place, tag=nic["tag"])
+        store.set_network_info(conn, server["id"], [info[port["id"]] for port in bound])
+        going_on = store.swap_task(
+            conn, server["id"], _IN_WORK, task_state=states.SPAWNING, epoch=common.keep_epoch(run)
+        )
+        common.touch(run.service, conn, server["host"], server["id"])
+    if not going_on:
+        raise Abort("The server is being deleted.")
+    return {"ports": [port["id"] for port in bound]}
+
+
+def _bind_all(run: Run, server: Row, nics: list[Row], groups: list[str]) -> list[Row]:
+    """The ports in the order of the cards. What an earlier attempt made is found by its marker, the device id."""
+    again = run.epoch > 1 or run.attempt > 0
+    left = networks.ports_of(run.service, run.context, [server["id"]]) if again else []
+    found = []
+    for nic in nics:
+        port = _made_before(nic, left)
+        if port is not None and port.get("binding:host_id") == server["host"]:
+            left.remove(port)
+        else:
+            port = _bind(run, server, nic, groups, port)
+        if port.get("binding:vif_type") == "binding_failed":
+            raise Abort(f"Binding failed for port {port['id']}, please check the network agent of {server['host']}.")
+        found.append(port)
+    return found
+
+
+def _made_before(nic: Row, left: list[Row]) -> Row | None:
+    for port in left:
+        if nic["port_id"]:
+            if port["id"] == nic["port_id"]:
+                return port
+        elif port["network_id"] == nic["network_id"]:
+            addresses = {ip["ip_address"] for ip in port["fixed_ips"]}
+            if not nic["fixed_ip"] or nic["fixed_ip"] in addresses:
+                return port
+    return None
+
+
+def _bind(run: Run, server: Row, nic: Row, groups: list[str], port: Row | None) -> Row:
+    """One port on the server's host: taken or made."""
+    marks: Row = {
+        "device_id": server["id"],
+        "device_owner": networks.zone_owner(server["availability_zone"]),
+        "binding:host_id": server["host"],
+    }
+    known = nic["port_id"] or (port["id"] if port else None)
+    try:
+        if known:
+            return networks.update_port(run.service, run.context, known, marks)
+        body = {
+            **marks,
+            "network_id": nic["network_id"],
+            "tenant_id": server["project_id"],
+            "admin_state_up": True,
+        }
+        if groups:
+            body["security_groups"] = groups
+        if nic["fixed_ip"]:
+            body["fixed_ips"] = [{"ip_address": nic["fixed_ip"]}]
+        return networks.create_port(run.service, run.context, body)
+    except PeerError as error:
+        raise common.network_call(error) from error
+
+
+def unports(run: Run) -> None:
+    with run.service.db.read() as conn:
+        server = store.get(conn, run.resource_id)
+    if server is None:
+        return
+    if not (server["requested_networks"] or {}).get("nics"):
+        return
+    common.give_back_ports(run, server)
+    with run.service.db.write(durable=False) as conn:
+        store.remove_ports(conn, server["id"])
+        store.set_network_info(conn, server["id"], [])
+
+
+def spawn(run: Run) -> dict[str, Any]:
+    """Make the guest on the host, paused. A host that fails is left for another one."""
+    server = common.server_of(run)
+    if not server["host"]:
+        raise Abort("The server has lost its host.")
+    with run.service.db.read() as conn:
+        doc = documents.load_doc(run.service.options, conn, server, epoch=common.epoch_of(run), power="running")
+    body = doc.to_dict()
+    try:
+        answer = common.call_host(run, server["host"], "prepare", doc=body)
+        if answer["state"] == "fetching":
+            raise Wait("the image is fetched", 5.0)
+        if answer["state"] != "ready":
+            raise HostFailed(answer.get("error") or "the host could not prepare the server")
+        common.call_host(run, server["host"], "create", doc=body)
+    except HostFailed as error:
+        _try_elsewhere(run, server, str(error))
+    return {"host": server["host"], "at": clock.time()}
+
+
+def _try_elsewhere(run: Run, server: Row, reason: str) -> None:
+    """Leave the host, claim the next one, take the ports there, and begin again."""
+    asked = dict(server["placement"] or {})
+    asked["tried"] = [*asked.get("tried", []), server["host"]]
+    asked["reasons"] = {**asked.get("reasons", {}), server["host"]: reason}
+    with run.service.db.write(durable=False) as conn:
+        common.drop(run.service, conn, server["host"], server["id"])
+        store.forget_plugged(conn, server["id"])
+        store.update(conn, server["id"], placement=asked)
+    common.destroy_on(run, server["host"])
+    if len(asked["tried"]) >= run.service.options.max_attempts or asked.get("host"):
+        raise Abort(f"Build of instance {server['id']} aborted: {reason}")
+    with run.service.db.write(durable=False) as conn:
+        store.swap_task(
+            conn, server["id"], _IN_WORK, task_state=states.SCHEDULING, host=None, node=None, availability_zone=None
+        )
+    host = _place(run, {**server, "placement": asked})["host"]
+    with run.service.db.read() as conn:
+        known = [port["port_id"] for port in store.ports_of(conn, server["id"])]
+    for port_id in known:
+        try:
+            networks.update_port(run.service, run.context, port_id, {"binding:host_id": host})
+        except PeerError as error:
+            raise common.network_call(error) from error
+    with run.service.db.write(durable=False) as conn:
+        store.swap_task(conn, server["id"], _IN_WORK, task_state=states.SPAWNING, epoch=common.keep_epoch(run))
+        common.touch(run.service, conn, host, server["id"])
+    raise Retry(0.0, f"{server['host']} failed: {reason}")
+
+
+def unspawn(run: Run) -> None:
+    with run.service.db.write(durable=False) as conn:
+        server = store.get(conn, run.resource_id)
+        if server is None or not server["host"]:
+            return
+        common.drop(run.service, conn, server["host"], server["id"])
+        store.forget_plugged(conn, server["id"])
+    common.destroy_on(run, server["host"])
+
+
+def activate(run: Run) -> dict[str, Any]:
+    """Wait until the network has plugged every port, then let the guest run."""
+    server = common.server_of(run)
+    began = run.results["spawn"]["at"]
+    waited = clock.time() - began
+    missing = _missing(run, server, ask=waited > 1.0)
+    options = run.service.options
+    if missing and options.vif_plugging_timeout:
+        if waited < options.vif_plugging_timeout:
+            raise Wait(f"ports to be plugged: {', '.join(sorted(missing))}", min(5.0, 1.0 + waited / 4))
+        if options.vif_plugging_is_fatal:
+            raise Abort("Virtual Interface creation failed")
+    try:
+        common.call_host(run, server["host"], "resume")
+    except HostFailed as error:
+        raise Abort(f"Build of instance {server['id']} aborted: {error}") from error
+    return {}
+
+
+def _missing(run: Run, server: Row, *, ask: bool) -> set[str]:
+    """The ports that are not plugged yet. No event is needed for that: after a while the ports themselves are asked."""
+    wanted = set((run.results.get("ports") or {}).get("ports", ()))
+    if not wanted:
+        return set()
+    with run.service.db.read() as conn:
+        missing = wanted - store.plugged_ports(conn, server["id"])
+    if missing and ask:
+        found = networks.list_all(run.service, run.context, "ports", id=sorted(missing), fields=["id", "status"])
+        missing -= {port["id"] for port in found if port["status"] == "ACTIVE"}
+    return missing
+
+
+def finished(run: Run, conn: sa.Connection) -> None:
+    """The server is there."""
+    now = clock.utcnow()
+    server = store.get(conn, run.resource_id)
+    if server is None:
+        return
+    info = [{**vif, "active": True} for vif in server["network_info"] or []]
+    store.swap_task(
+        conn,
+        run.resource_id,
+        _IN_WORK,
+        vm_state=states.ACTIVE,
+        task_state=None,
+        power_state=states.RUNNING,
+        launched_at=now,
+        progress=0,
+        fault=None,
+        network_info=info,
+    )
+    actions.finish(conn, run.input.get("action"), EVENT, host=server["host"])
+
+
+def failed(run: Run, conn: sa.Connection, message: str) -> None:
+    """The server is in error, with what it had given back; one that is being deleted goes on to be."""
+    server = store.get(conn, run.resource_id)
+    if server is None:
+        return
+    reasons = (server["placement"] or {}).get("reasons", {})
+    store.swap_task(
+        conn,
+        run.resource_id,
+        _IN_WORK,
+        vm_state=states.ERROR,
+        task_state=None,
+        power_state=states.NOSTATE,
+        fault=common.fault(message, reasons),
+    )
+    actions.finish(conn, run.input.get("action"), EVENT, host=None, error=message)
+
+
+BUILD_SERVER = Flow(
+    "build_server",
+    steps=(
+        Step("claim", claim, undo=unclaim),
+        Step("ports", ports, undo=unports),
+        Step("spawn", spawn, undo=unspawn),
+        Step("activate", activate),
+    ),
+    finished=finished,
+    failed=failed,
+    deadline=3600.0,
+)

@@ -1,0 +1,107 @@
+"""What the controller of compute serves on the bus for its hosts. Only the store is used: waiting goes one way."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.compute.logic import documents, hosts, states
+from pileus.compute.store import hosts as host_store
+from pileus.compute.store.tables import SERVERS
+from pileus.compute.wire import Desired, Report
+from pileus.kernel import clock, desired
+from pileus.kernel.db import after_commit
+from pileus.kernel.service import Service
+
+KIND = "server"
+_SETTLE = dt.timedelta(seconds=15)
+"""A server that was worked on lately is left alone: the report may be older than the work."""
+
+
+def desired_state(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
+    """compute.desired {host, since}: what shall be on the host."""
+    host = payload["host"]
+    with service.db.read() as conn:
+        changes = desired.changes(conn, host, int(payload.get("since", 0)))
+        servers = documents.desired_servers(service.options, conn, changes.ids(KIND))
+        gone = changes.ids(KIND, gone=True)
+        if changes.full:
+            query = sa.select(SERVERS.c.id).where(SERVERS.c.host == host, SERVERS.c.deleted.is_(True))
+            gone = list(conn.execute(query).scalars())
+    return Desired(version=changes.version, full=changes.full, servers=tuple(servers), gone=tuple(gone)).to_dict()
+
+
+def report(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
+    """compute.report: the host is alive, this is what it has, and these are the states of its servers."""
+    told = Report.from_dict(payload)
+    with service.db.read() as conn:
+        known = host_store.node_of(conn, told.host)
+        differing = _differing(conn, told)
+    with service.db.write(durable=False) as conn:
+        hosts.seen(conn, told.host, host_store.COMPUTE)
+        hosts.record_resources(conn, told.host, told.resources, told.version)
+        for server_id, power in differing.items():
+            _agree(service, conn, server_id, power)
+        wanted = hosts.inventory_of(service.options, vars(told.resources) | {"host": told.host})
+        if known is None or known["inventory"] != wanted:
+            after_commit(lambda: service.loops.nudge("providers"))
+    return {}
+
+
+def _differing(conn: sa.Connection, told: Report) -> dict[str, str]:
+    """Servers of the host whose power state is not the one that is on record."""
+    columns = SERVERS.c
+    query = sa.select(columns.id, columns.power_state).where(
+        columns.host == told.host, columns.deleted.is_(False), columns.task_state.is_(None)
+    )
+    found = {}
+    for server_id, number in conn.execute(query):
+        power = told.states.get(server_id)
+        if power is not None and power != "missing" and states.POWER_NUMBERS[power] != number:
+            found[server_id] = power
+    return found
+
+
+def _agree(service: Service, conn: sa.Connection, server_id: str, power: str) -> None:
+    """Take over what happened on the host by itself. A guest that switched itself off is stopped; nothing is started against the record."""
+    row = conn.execute(sa.select(SERVERS).where(SERVERS.c.id == server_id).with_for_update()).mappings().first()
+    if row is None or row["deleted"] or row["task_state"] is not None:
+        return
+    now = clock.utcnow()
+    if row["updated_at"] and now - row["updated_at"] < _SETTLE:
+        return
+    values: dict[str, Any] = {"power_state": states.POWER_NUMBERS[power]}
+    new = _AGREED.get((row["vm_state"], power))
+    if new is not None:
+        values |= {"vm_state": new, "updated_at": now}
+        desired.touch(conn, row["host"], KIND, [server_id])
+    conn.execute(SERVERS.update().where(SERVERS.c.id == server_id).values(**values))
+    if (row["vm_state"], power) == (states.STOPPED, "running"):
+        after_commit(lambda: service.loops.nudge("server_states"))
+
+
+_AGREED: Mapping[tuple[str, str], str] = {
+    (states.ACTIVE, "shutdown"): states.STOPPED,
+    (states.ACTIVE, "crashed"): states.STOPPED,
+    (states.PAUSED, "shutdown"): states.STOPPED,
+    (states.PAUSED, "crashed"): states.STOPPED,
+    (states.PAUSED, "running"): states.ACTIVE,
+    (states.SUSPENDED, "running"): states.ACTIVE,
+}
+
+
+def wake(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
+    """compute.wake {id}: something that a flow of the server waits for has happened on its host."""
+    with service.db.write(durable=False) as conn:
+        service.flows.wake(conn, payload["id"])
+    return {}
+
+
+CALLS: dict[str, Callable[[Service, dict[str, Any]], dict[str, Any]]] = {
+    "compute.desired": desired_state,
+    "compute.report": report,
+    "compute.wake": wake,
+}

@@ -1,0 +1,74 @@
+"""Nothing is kept for servers that do not exist: allocations, ports, old rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import sqlalchemy as sa
+
+from pileus.compute.logic import networks, placement
+from pileus.compute.store import hosts as host_store
+from pileus.compute.store.tables import ACTIONS, SERVERS
+from pileus.kernel import clock
+from pileus.kernel.context import Context, service_context
+from pileus.kernel.service import Service
+
+_BATCH = 500
+
+
+def _gone(service: Service, ids: list[str]) -> list[str]:
+    """Those of the ids that are servers of ours and deleted. Ids that we never had are not ours to judge."""
+    found: list[str] = []
+    with service.db.read() as conn:
+        for start in range(0, len(ids), _BATCH):
+            part = ids[start : start + _BATCH]
+            query = sa.select(SERVERS.c.id).where(SERVERS.c.id.in_(part), SERVERS.c.deleted.is_(True))
+            found += conn.execute(query).scalars()
+    return found
+
+
+def orphaned_allocations(service: Service) -> None:
+    """Free what placement holds for deleted servers."""
+    context = service_context("compute")
+    with service.db.read() as conn:
+        nodes = [row["uuid"] for row in host_store.nodes(conn)]
+    for uuid in nodes:
+        for server_id in _gone(service, placement.consumers_on(service, context, uuid)):
+            placement.release(service, context, server_id)
+
+
+def orphaned_ports(service: Service) -> None:
+    """Remove ports that carry the mark of a server that was deleted within the last day."""
+    context = service_context("compute")
+    since = clock.utcnow() - dt.timedelta(days=1)
+    with service.db.read() as conn:
+        query = sa.select(SERVERS.c.id, SERVERS.c.requested_networks).where(
+            SERVERS.c.deleted.is_(True), SERVERS.c.deleted_at >= since
+        )
+        gone = {server_id: asked or {} for server_id, asked in conn.execute(query)}
+    ids = sorted(gone)
+    for start in range(0, len(ids), 100):
+        _remove_ports(service, context, ids[start : start + 100], gone)
+
+
+def _remove_ports(service: Service, context: Context, ids: list[str], gone: dict[str, dict[str, object]]) -> None:
+    for port in networks.ports_of(service, context, ids):
+        nics = gone[port["device_id"]].get("nics") or []
+        assert isinstance(nics, list)
+        if port["id"] in {nic["port_id"] for nic in nics}:
+            networks.release_port(service, context, port["id"])
+        elif str(port.get("device_owner", "")).startswith("compute:"):
+            networks.delete_port(service, context, port["id"])
+
+
+def deleted_retention(service: Service) -> None:
+    """Forget servers that were deleted long ago, with their diaries."""
+    before = clock.utcnow() - dt.timedelta(seconds=service.options.deleted_retention)
+    while True:
+        with service.db.write(durable=False) as conn:
+            query = sa.select(SERVERS.c.id).where(SERVERS.c.deleted.is_(True), SERVERS.c.deleted_at < before)
+            old = list(conn.execute(query.limit(_BATCH)).scalars())
+            if not old:
+                return
+            conn.execute(ACTIONS.delete().where(ACTIONS.c.server_id.in_(old)))
+            conn.execute(SERVERS.delete().where(SERVERS.c.id.in_(old)))
