@@ -70,8 +70,7 @@ def measure(suites: list[str], small: bool) -> dict[str, dict]:
         found["startup.up"] = {"unit": "s", "value": round(time.monotonic() - begin, 2)}
         variables = {**os.environ, **cloud.variables("admin")}
         if "footprint" in suites:
-            groups = [f"--group={name}={pid}" for name, pid in cloud.root_pids().items()]
-            for row in json_lines([sys.executable, HERE / "footprint.py", *groups], variables):
+            for row in json_lines([sys.executable, HERE / "footprint.py", f"--group=pileus={cloud.supervisor_pid()}"], variables):
                 found[row["name"]] = row
         chosen = [suite for suite in suites if suite not in ("startup", "footprint")]
         if chosen:

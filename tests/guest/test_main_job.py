@@ -16,7 +16,7 @@ import pytest
 from tests.guest import traces
 from tests.guest.steps import RANGE, ClientSteps, Job, delete_everything
 from tests.guest.stock import Guest, User, wait_until
-from tests.sandbox import Sandbox
+from tests.sandbox import Sandbox, possible
 from tools.cloud import Cloud
 
 pytestmark = pytest.mark.timeout(400)
@@ -50,7 +50,7 @@ def grows(file: Path, seconds: float = 6) -> bool:
         return False
 
 
-@pytest.mark.skipif("os.geteuid() != 0", reason="real guests need root")
+@pytest.mark.skipif(not possible(), reason="test hosts need root")
 class TestMainJob(ClientSteps):
     def test_ssh_with_the_generated_key_reaches_the_guest(self, job: Job) -> None:
         job.demo.wait_for_console("main-1", r"GUEST: ready", 180)

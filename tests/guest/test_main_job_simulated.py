@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 
 from tests.guest.steps import ClientSteps, Job, delete_everything
 from tests.guest.stock import CLIENTS, as_ordinary_user, readable_by_others
-from tests.sandbox import Sandbox
+from tests.sandbox import Sandbox, possible
 from tools.cloud import Cloud
 
 pytestmark = pytest.mark.timeout(300)
@@ -33,7 +32,7 @@ def job() -> Iterator[Job]:
         yield Job(cloud, run, home)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="test hosts need root")
+@pytest.mark.skipif(not possible(), reason="test hosts need root")
 class TestMainJobSimulated(ClientSteps):
     def test_the_cloud_runs_without_root(self, job: Job) -> None:
         owners = {path.stat().st_uid for path in job.cloud.home.rglob("*")}

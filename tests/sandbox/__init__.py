@@ -42,8 +42,11 @@ def inside() -> bool:
 
 
 def possible() -> bool:
-    """May this process make sandboxes? Inside of one there is no need for another."""
-    return os.geteuid() == 0 and sys.platform == "linux"
+    """May this process make sandboxes? Root in a container that gives it neither CAP_SYS_ADMIN nor CAP_NET_ADMIN may not."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return False
+    effective = int(re.search(r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(), re.M)[1], 16)  # type: ignore[index]
+    return all(effective >> bit & 1 for bit in (12, 21))
 
 
 class Sandbox:
