@@ -262,6 +262,10 @@ class RouterItem:
     floating_ips: tuple[FloatingIp, ...] = ()
     routes: tuple[HostRoute, ...] = ()
 
+    def legs(self) -> tuple[RouterInterface | RouterGateway, ...]:
+        """Interfaces and gateway."""
+        return (*self.interfaces, *((self.gateway,) if self.gateway else ()))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gone:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pileus.host import netns
-from pileus.host.dnsmasq import Daemon, end_process, user_for
+from pileus.host.dnsmasq import Daemon, user_for
 from pileus.host.sysctl import replace_file
 from pileus.network.drivers import names
 from pileus.network.drivers.base import Settings
@@ -58,10 +58,7 @@ class Dhcp:
         namespace = names.dhcp_namespace(network_id)
         directory = self._directory / network_id
         Daemon(directory, namespace).stop()
-        if netns.is_ours(namespace):
-            for pid in netns.pids(namespace):
-                end_process(pid)
-            netns.delete(namespace)
+        legs.remove_namespace(namespace)
         shutil.rmtree(directory, ignore_errors=True)
 
     def present(self) -> set[str]:

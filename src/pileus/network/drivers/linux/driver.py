@@ -78,8 +78,7 @@ class LinuxDriver(NetworkDriver):
                 passing = router.admin_state_up and up
                 routers[router.id] = ACTIVE if up else ERROR
                 floating.update({each.id: ACTIVE if passing else DOWN for each in router.floating_ips})
-                legs = [*router.interfaces, *([router.gateway] if router.gateway else [])]
-                ports.update({leg.port_id: ACTIVE if passing else DOWN for leg in legs})
+                ports.update({leg.port_id: ACTIVE if passing else DOWN for leg in router.legs()})
         return Statuses(ports=ports, routers=routers, floating_ips=floating)
 
     def listeners(self, state: HostState) -> tuple[Listener, ...]:
@@ -154,8 +153,7 @@ class LinuxDriver(NetworkDriver):
         ids = set(touched.networks)
         ids |= {state.ports[id_].network_id for id_ in touched.ports if id_ in state.ports}
         for id_ in touched.routers & set(state.routers):
-            router = state.routers[id_]
-            ids |= {leg.network_id for leg in (*router.interfaces, *([router.gateway] if router.gateway else []))}
+            ids |= {leg.network_id for leg in state.routers[id_].legs()}
         return [state.networks[id_] for id_ in sorted(ids) if id_ in state.networks]
 
     def _ensure_networks(self, networks: Iterable[NetworkItem], failures: dict[str, str]) -> None:

@@ -111,12 +111,12 @@ class Filter:
 
         A part that the kernel refuses does not hold up the others: they are loaded one by one then.
         """
-        parts = self._parts(state, touched)
+        failures: dict[str, str] = {}
+        parts = self._parts(state, touched, failures)
         judge_again = self._judged_again(state, parts)
         whole = Change()
         for part in parts.values():
             whole.add(part)
-        failures: dict[str, str] = {}
         try:
             self._filter.apply(whole)
         except CommandError:
@@ -125,6 +125,9 @@ class Filter:
                     self._filter.apply(part)
                 except CommandError as error:
                     failures[id_] = str(error)
+                    if id_ not in state.ports:
+                        # Its ports jump to its chains: a group that cannot be loaded allows nothing.
+                        self._filter.apply(Change(sets=part.sets, chains=dict.fromkeys(part.chains, ())))
         for id_, part in parts.items():
             if id_ not in failures:
                 self._rules.update({name: lines for name, lines in part.chains.items() if lines is not None})
@@ -180,7 +183,7 @@ class Filter:
         self._filter.remove()
         self._conntrack.remove()
 
-    def _parts(self, state: HostState, touched: Touched) -> dict[str, Change]:
+    def _parts(self, state: HostState, touched: Touched, failures: dict[str, str]) -> dict[str, Change]:
         """What to load, by the id of the group or port it is for: groups first, since ports jump to them."""
         port_ids = set(state.ports) if touched.full else set(touched.ports) & set(state.ports)
         group_ids = set(rules.group_ids(state.ports.values(), state.groups) if touched.full else ())
@@ -199,9 +202,17 @@ class Filter:
             group = state.groups.get(id_) or GroupItem(id=id_)
             parts[id_] = Change(sets=dict(rules.group_sets(group)))
         for id_ in sorted(group_ids):
-            parts[id_].chains.update(rules.group_chains(state.groups.get(id_) or GroupItem(id=id_)))
+            try:
+                parts[id_].chains.update(rules.group_chains(state.groups.get(id_) or GroupItem(id=id_)))
+            except (ValueError, KeyError) as error:
+                failures[id_] = f"a rule of the security group cannot be understood: {error}"
+                parts[id_].chains.update(rules.group_chains(GroupItem(id=id_)))
         for port in filtered:
-            chains = rules.port_chains(port, keep_replies_out=rules.stateless(port, state.groups))
+            try:
+                chains = rules.port_chains(port, keep_replies_out=rules.stateless(port, state.groups))
+            except ValueError as error:
+                failures[port.id] = f"an address of the port cannot be understood: {error}"
+                continue
             maps: dict[str, dict[str, str | None]] = {
                 "from": {port.tap: f"jump out-{port.tap}"},
                 "to": {port.tap: f"jump in-{port.tap}"},

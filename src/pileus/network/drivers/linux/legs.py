@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from pileus.host import netlink, netns
+from pileus.host.dnsmasq import end_process
 from pileus.host.netlink import MARK, Words
 from pileus.network.drivers import names
 
@@ -85,10 +86,18 @@ def announce(namespace: str, leg: Leg, addresses: Iterable[str]) -> None:
         netns.inside(namespace, send)
 
 
-def remove_outer(port_ids: Iterable[str]) -> None:
-    """Remove legs by their outer ends; gone ones are fine."""
-    found = [link for port_id in port_ids if (link := netlink.link(names.tap(port_id))) and link.ours]
-    netlink.ip_batch(("link", "delete", "dev", link.name) for link in found)
+def remove_namespace(namespace: str) -> None:
+    """Remove a namespace of ours with its processes and legs; none there, or not ours, is fine.
+
+    The legs go first: the kernel takes a namespace apart later, and the bridge would keep their outer ends until then.
+    """
+    if not netns.is_ours(namespace):
+        return
+    for pid in netns.pids(namespace):
+        end_process(pid)
+    inside = netns.inside(namespace, netlink.links)
+    netlink.ip_batch((("link", "delete", "dev", link.name) for link in inside.values() if link.kind == "veth"), namespace=namespace)
+    netns.delete(namespace)
 
 
 def _outer_lines(namespace: str, leg: Leg) -> list[Words]:

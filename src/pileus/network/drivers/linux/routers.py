@@ -6,7 +6,6 @@ import ipaddress
 from collections.abc import Callable
 
 from pileus.host import conntrack, netlink, netns, sysctl
-from pileus.host.dnsmasq import end_process
 from pileus.host.netlink import Words
 from pileus.host.run import CommandError
 from pileus.network.drivers import names
@@ -18,7 +17,7 @@ from pileus.network.drivers.linux.tables import Change, TableKeeper
 from pileus.network.wire import FloatingIp, RouterItem
 
 _HOOKS = {
-    "mark": "type filter hook prerouting priority mangle ; policy accept",
+    "from_outside": "type filter hook prerouting priority mangle ; policy accept",
     "prerouting": "type nat hook prerouting priority dstnat ; policy accept",
     "postrouting": "type nat hook postrouting priority srcnat ; policy accept",
     "input": "type filter hook input priority filter ; policy accept",
@@ -70,11 +69,7 @@ class Routers:
         """Remove a router's namespace and legs; none there is fine."""
         self._applied.pop(router_id, None)
         self._tables.pop(router_id, None)
-        namespace = names.router_namespace(router_id)
-        if netns.is_ours(namespace):
-            for pid in netns.pids(namespace):
-                end_process(pid)
-            netns.delete(namespace)
+        legs.remove_namespace(names.router_namespace(router_id))
 
     def present(self) -> set[str]:
         """Routers that have a namespace of ours on this host."""
@@ -131,7 +126,7 @@ def chains(router: RouterItem, metadata_port: int) -> dict[str, tuple[str, ...]]
         if gateway.snat and four:
             postrouting += [f'oifname "{outside}" snat to {four}', f"ct status dnat snat to {four}"]
     return {
-        "mark": (f'iifname "{outside}" meta mark set meta mark or {_FROM_OUTSIDE:#x}',) if gateway else (),
+        "from_outside": (f'iifname "{outside}" meta mark set meta mark or {_FROM_OUTSIDE:#x}',) if gateway else (),
         "prerouting": (
             f'iifname "qr-*" ip daddr {METADATA_ADDRESS} tcp dport 80 redirect to :{metadata_port}',
             *(f"ip daddr {each.floating} dnat to {each.fixed}" for each in floating),
