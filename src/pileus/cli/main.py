@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from pileus.cli.terminal import Problem
 from pileus.kernel import log
@@ -42,7 +43,37 @@ def parser() -> argparse.ArgumentParser:
     add("first-vm", "pileus.cli.first_vm:run", "boot one guest, wait for its ssh, say how to reach it")
     destroy = add("destroy", "pileus.cli.state:destroy", "take every trace of the cloud off this host")
     destroy.add_argument("--yes", action="store_true", help="yes, delete everything")
+    why = add("why", "pileus.cli.why:run", "what happened to a server, port, image or flow, and what comes next")
+    why.add_argument("id")
+    why.add_argument("--json", action="store_true")
+    backup = add("backup", "pileus.cli.backup:backup", "databases, keys, images and configuration into one file")
+    backup.add_argument("file")
+    restore = add("restore", "pileus.cli.backup:restore", "a backup into an empty home")
+    restore.add_argument("file")
+    add_operator_commands(commands)
     return top
+
+
+def add_operator_commands(commands: Any) -> None:
+    """Commands with commands of their own, and single services."""
+
+    def group(name: str, text: str) -> Any:
+        return commands.add_parser(name, help=text, description=text).add_subparsers(dest="verb", required=True)
+
+    keys = group("keys", "token keys").add_parser("rotate", help="sign with the staged key, stage a new one")
+    keys.set_defaults(function="pileus.cli.operate:rotate_keys")
+    db = group("db", "databases").add_parser("upgrade", help="bring all databases to this release")
+    db.set_defaults(function="pileus.cli.operate:upgrade")
+    image = group("image", "the guest image").add_parser("build", help="put the built guest image into the home")
+    image.set_defaults(function="pileus.cli.operate:build_image")
+    tls = commands.add_parser("tls", help="make a CA and a certificate for this installation")
+    tls.add_argument("names", nargs="*", help="more names and addresses of the API")
+    tls.add_argument("--renew", action="store_true")
+    tls.set_defaults(function="pileus.cli.operate:make_tls")
+    run = commands.add_parser("run", help="run some services in this terminal, their peers over HTTP")
+    run.add_argument("services", nargs="+")
+    run.add_argument("--port", type=int)
+    run.set_defaults(function="pileus.cli.operate:run_services")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -95,7 +95,7 @@ def status(arguments: argparse.Namespace) -> int:
     home = home_of(arguments)
     config = load_config(home)
     pid = supervisor.running(home)
-    processes = {}
+    processes: dict[str, dict[str, int]] = {}
     with contextlib.suppress(FileNotFoundError, ValueError):
         processes = json.loads((home / "run" / "processes.json").read_text()) if pid else {}
     answers = {room.name: _answers(config, room.prefix) for room in rooms.enabled(config)} if pid else {}

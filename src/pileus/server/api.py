@@ -9,15 +9,16 @@ from typing import Any
 import uvicorn
 
 from pileus.kernel.config import Config
+from pileus.kernel.room import Room
 from pileus.server.assembly import Assembly, make_bus
 from pileus.server.edge import Gateway
 from pileus.server.health import plain_app
 from pileus.server.process import settle
 
 
-def prepare(config: Config) -> Assembly:
+def prepare(config: Config, local: Sequence[Room] | None = None) -> Assembly:
     """Everything that can be made before the fork and shared by all workers: modules, applications."""
-    assembly = Assembly(config, make_bus(config, "api"))
+    assembly = Assembly(config, make_bus(config, "api"), local)
     assembly.load_apps()
     assembly.mounts()
     return assembly

@@ -16,11 +16,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pileus.kernel import log
 from pileus.kernel.config import Config
 from pileus.kernel.errors import ConfigurationError
+from pileus.kernel.room import Room
 from pileus.server import agent, api, controller
 from pileus.server.secrets import write_private
 
@@ -88,11 +89,11 @@ def running(home: pathlib.Path) -> int | None:
 class Supervisor:
     """Keeps the processes of one installation running."""
 
-    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
+    def __init__(self, config: Config, sockets: list[socket.socket], local: Sequence[Room] | None = None) -> None:
         self.config = config
         self.sockets = sockets
         self.stopping = False
-        assembly = api.prepare(config)
+        assembly = api.prepare(config, local)
         self.children = [
             Child(f"api-{number}", lambda n=number: api.run(config, assembly, sockets, f"api-{n}"))  # type: ignore[misc]
             for number in range(config.api.workers)
