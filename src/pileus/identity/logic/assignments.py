@@ -36,6 +36,7 @@ class Wanted:
     inherited: bool | None = None
     effective: bool = False
     include_subtree: bool = False
+    only_domain: str | None = None  # a domain-scoped caller sees what is on the domain and its projects
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,15 @@ def list_assignments(service: Service, wanted: Wanted, *, names: bool) -> tuple[
     _check(wanted)
     with service.db.read() as conn:
         entries = _effective(service, conn, wanted) if wanted.effective else _as_given(conn, wanted)
+        if wanted.only_domain is not None:
+            entries = _within(conn, entries, wanted.only_domain)
         return entries, _names(conn, entries) if names else None
+
+
+def _within(conn: sa.Connection, entries: Sequence[Entry], domain_id: str) -> list[Entry]:
+    targets = _rows(conn, projects.COLUMNS, project_table, (e.target_id for e in entries if e.target_kind == PROJECT))
+    inside = {row.id for row in targets.values() if row.domain_id == domain_id} | {domain_id}
+    return [entry for entry in entries if entry.target_kind != SYSTEM_KIND and entry.target_id in inside]
 
 
 def project_of(service: Service, project_id: str) -> Record | None:

@@ -1,0 +1,143 @@
+"""What the handlers share: policy targets, filters and pages of lists, and pieces of schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from pileus.identity.errors import invalid
+from pileus.identity.store.listing import COMPARATORS, Filter, Listing, Record
+from pileus.kernel.errors import Forbidden
+from pileus.kernel.web import Call
+
+# Schemas --------------------------------------------------------------------------------------------------------------
+
+ID = {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[a-zA-Z0-9-]+$"}
+NULLABLE_ID = {**ID, "type": ["string", "null"]}
+NAME = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"[\S]+"}
+SHORT_NAME = {**NAME, "maxLength": 64}
+TEXT = {"type": ["string", "null"]}
+BOOLEAN = {"type": "boolean"}
+IMMUTABLE_OPTIONS = {
+    "type": "object",
+    "properties": {"immutable": {"type": ["boolean", "null"]}},
+    "additionalProperties": False,
+}
+
+
+def wrapped(
+    name: str, properties: Mapping[str, Any], *, required: Sequence[str] = (), least: int = 0
+) -> dict[str, Any]:
+    """The schema of `{name: {...}}`; identity keeps attributes that it does not know."""
+    inner: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": True}
+    if required:
+        inner["required"] = list(required)
+    if least:
+        inner["minProperties"] = least
+    return {"type": "object", "properties": {name: inner}, "required": [name]}
+
+
+# Policy ---------------------------------------------------------------------------------------------------------------
+
+
+def permit(call: Call, target: Mapping[str, Any], rule: str | None = None) -> None:
+    """Authorize with a target. Raises Forbidden in identity's words."""
+    wanted = rule or call.operation.rule
+    sentence = f"You are not authorized to perform the requested action: {wanted}."
+    call.authorize(target, rule=rule, hidden=Forbidden(sentence))
+
+
+def target(
+    *,
+    user: Record | None = None,
+    group: Record | None = None,
+    project: Record | None = None,
+    domain: Record | None = None,
+    role: Record | None = None,
+) -> dict[str, Any]:
+    """Rows as the rules see them. What does not exist is left out, so that only those may learn of it who may all."""
+    found: dict[str, Any] = {}
+    for name, row in (("user", user), ("group", group), ("project", project)):
+        if row is not None:
+            found[f"target.{name}.id"] = row.id
+            if row.domain_id:
+                found[f"target.{name}.domain_id"] = row.domain_id
+    if domain is not None:
+        found["target.domain.id"] = domain.id
+    if role is not None:
+        found["target.role.name"] = role.name
+        found["target.role.domain_id"] = role.domain_id or None
+    return found
+
+
+def own_domain(call: Call, name: str) -> dict[str, Any]:
+    """The target of a list: the domain of a domain-scoped caller, who will see nothing else."""
+    return {name: call.context.domain_id} if call.context.domain_id else {}
+
+
+def with_domain(call: Call, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with a domain: the given one, the caller's own, or the default."""
+    found = dict(body)
+    if found.get("domain_id") is None:
+        found["domain_id"] = call.context.domain_id or call.service.options.default_domain_id
+    return found
+
+
+# Lists ----------------------------------------------------------------------------------------------------------------
+
+_NO = frozenset({"0", "false", "off", "no", "f", "n"})
+
+
+def flag(value: str | None) -> bool:
+    """A boolean of a query, as upstream reads it: a name without a value is true."""
+    return value is not None and value.lower() not in _NO
+
+
+def listing(call: Call, attributes: Collection[str], flags: Collection[str] = ("enabled",)) -> Listing:
+    """The filters on these attributes, limit and marker. Raises Invalid for a limit that is no number."""
+    filters = []
+    for key, value in call.query.items():
+        attribute, _, comparator = key.partition("__")
+        if attribute in flags and not comparator:
+            if attribute in attributes:
+                filters.append(Filter(attribute, flag(value)))
+        elif attribute in attributes and (not comparator or comparator in COMPARATORS):
+            filters.append(Filter(attribute, value, comparator))
+    return Listing(tuple(filters), limit(call), call.query.one("marker"))
+
+
+def limit(call: Call) -> int:
+    """The smaller of what is asked for and what is allowed; 0 is no limit."""
+    most: int = call.service.options.list_limit
+    asked = call.query.one("limit")
+    if asked is None:
+        return most
+    if not asked.isdigit():
+        raise invalid(f"Invalid input for query parameter 'limit': {asked!r} is not a whole number.")
+    wanted = int(asked)
+    return min(wanted, most) if wanted and most else wanted or most
+
+
+def collection(
+    call: Call,
+    name: str,
+    rows: Sequence[Record],
+    render: Callable[[Record], dict[str, Any]],
+    wanted: Listing | None = None,
+) -> dict[str, Any]:
+    """`{name: [...], "links": ...}`; a list that was cut says so and links to what follows."""
+    most = wanted.limit if wanted is not None else 0
+    cut = bool(most) and len(rows) > most
+    shown = rows[:most] if cut else rows
+    query = list(call.query.items())
+    here = call.root_link(call.path)
+    body: dict[str, Any] = {
+        name: [render(row) for row in shown],
+        "links": {"next": None, "self": f"{here}?{urlencode(query)}" if query else here, "previous": None},
+    }
+    if cut:
+        following = [(key, value) for key, value in query if key != "marker"] + [("marker", shown[-1].id)]
+        body["links"]["next"] = f"{here}?{urlencode(following)}"
+        body["truncated"] = True
+    return body

@@ -1,0 +1,88 @@
+"""The home document: under which relation names the resources of v3 are found (JSON Home)."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+_BASE = "https://docs.openstack.org/api/openstack-identity/3"
+_INHERIT = "/ext/OS-INHERIT/1.0"
+
+_GRANT = "{target}s/{{{target}_id}}/{actor}s/{{{actor}_id}}/roles"
+
+# Relation name, path below /v3. A name may begin with the path of its extension.
+_RESOURCES: list[tuple[str, str]] = [
+    ("auth_tokens", "/auth/tokens"),
+    ("auth_catalog", "/auth/catalog"),
+    ("auth_projects", "/auth/projects"),
+    ("auth_domains", "/auth/domains"),
+    ("auth_system", "/auth/system"),
+    ("users", "/users"),
+    ("user", "/users/{user_id}"),
+    ("user_change_password", "/users/{user_id}/password"),
+    ("user_groups", "/users/{user_id}/groups"),
+    ("user_projects", "/users/{user_id}/projects"),
+    ("application_credentials", "/users/{user_id}/application_credentials"),
+    ("application_credential", "/users/{user_id}/application_credentials/{application_credential_id}"),
+    ("groups", "/groups"),
+    ("group", "/groups/{group_id}"),
+    ("group_users", "/groups/{group_id}/users"),
+    ("group_user", "/groups/{group_id}/users/{user_id}"),
+    ("projects", "/projects"),
+    ("project", "/projects/{project_id}"),
+    ("project_tags", "/projects/{project_id}/tags"),
+    ("domains", "/domains"),
+    ("domain", "/domains/{domain_id}"),
+    ("roles", "/roles"),
+    ("role", "/roles/{role_id}"),
+    ("implied_roles", "/roles/{prior_role_id}/implies"),
+    ("implied_role", "/roles/{prior_role_id}/implies/{implied_role_id}"),
+    ("role_inferences", "/role_inferences"),
+    ("role_assignments", "/role_assignments"),
+    ("regions", "/regions"),
+    ("region", "/regions/{region_id}"),
+    ("services", "/services"),
+    ("service", "/services/{service_id}"),
+    ("endpoints", "/endpoints"),
+    ("endpoint", "/endpoints/{endpoint_id}"),
+    ("credentials", "/credentials"),
+    ("credential", "/credentials/{credential_id}"),
+    ("system_user_roles", "/system/users/{user_id}/roles"),
+    ("system_user_role", "/system/users/{user_id}/roles/{role_id}"),
+    ("system_group_roles", "/system/groups/{group_id}/roles"),
+    ("system_group_role", "/system/groups/{group_id}/roles/{role_id}"),
+]
+for _target in ("project", "domain"):
+    for _actor in ("user", "group"):
+        _path = "/" + _GRANT.format(target=_target, actor=_actor)
+        _RESOURCES += [
+            (f"{_target}_{_actor}_roles", _path),
+            (f"{_target}_{_actor}_role", _path + "/{role_id}"),
+            (
+                f"{_INHERIT}:{_target}_{_actor}_role_inherited_to_projects",
+                f"/OS-INHERIT{_path}/{{role_id}}/inherited_to_projects",
+            ),
+        ]
+        if _target == "domain":
+            _RESOURCES.append(
+                (f"{_INHERIT}:domain_{_actor}_roles_inherited_to_projects", f"/OS-INHERIT{_path}/inherited_to_projects")
+            )
+
+
+@functools.cache
+def document(prefix: str) -> dict[str, Any]:
+    """The whole document; paths are relative to where it is served."""
+    resources: dict[str, Any] = {}
+    for name, path in _RESOURCES:
+        extension, _, relation = name.rpartition(":")
+        entry: dict[str, Any]
+        if variables := re.findall(r"\{([^}]+)\}", path):
+            entry = {
+                "href-template": prefix + path,
+                "href-vars": {variable: f"{_BASE}/param/{variable}" for variable in variables},
+            }
+        else:
+            entry = {"href": prefix + path}
+        resources[f"{_BASE}{extension}/rel/{relation}"] = entry
+    return {"resources": resources}

@@ -1,0 +1,171 @@
+"""Users: /v3/users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pileus.identity.api import render
+from pileus.identity.errors import not_found
+from pileus.identity.logic import projects as project_logic
+from pileus.identity.logic import users
+from pileus.kernel.web import Call, Operations
+
+from .common import (
+    BOOLEAN,
+    ID,
+    NAME,
+    NULLABLE_ID,
+    TEXT,
+    collection,
+    flag,
+    listing,
+    own_domain,
+    permit,
+    target,
+    with_domain,
+    wrapped,
+)
+
+operations = Operations()
+
+_OPTIONS = {
+    "type": "object",
+    "properties": {
+        name: {"type": ["boolean", "null"]}
+        for name in (
+            "ignore_change_password_upon_first_use",
+            "ignore_password_expiry",
+            "ignore_lockout_failure_attempts",
+            "ignore_user_inactivity",
+            "lock_password",
+        )
+    },
+    "additionalProperties": False,
+}
+_PROPERTIES = {
+    "name": NAME,
+    "domain_id": ID,
+    "enabled": BOOLEAN,
+    "default_project_id": NULLABLE_ID,
+    "description": TEXT,
+    "email": TEXT,
+    "password": TEXT,
+    "options": _OPTIONS,
+}
+_PASSWORD = {
+    "type": "object",
+    "properties": {
+        "user": {
+            "type": "object",
+            "properties": {"original_password": {"type": "string"}, "password": {"type": "string", "minLength": 1}},
+            "required": ["original_password", "password"],
+        }
+    },
+    "required": ["user"],
+}
+
+
+@operations("GET", "/users", rule="identity:list_users", late=True, summary="List users")
+def list_users(call: Call) -> dict[str, Any]:
+    permit(call, own_domain(call, "target.domain_id"))
+    wanted = listing(call, ("domain_id", "enabled", "name"))
+    if call.context.domain_id:
+        wanted = wanted.with_filter("domain_id", call.context.domain_id)
+    return collection(call, "users", users.list_users(call.service, wanted), render.users(call), wanted)
+
+
+@operations(
+    "POST",
+    "/users",
+    rule="identity:create_user",
+    late=True,
+    status=201,
+    body=wrapped("user", _PROPERTIES, required=["name"]),
+    summary="Create a user",
+)
+def create_user(call: Call) -> dict[str, Any]:
+    body = with_domain(call, call.body["user"])
+    permit(call, {"target.user.domain_id": body["domain_id"]})
+    return {"user": render.users(call)(users.create(call.service, body))}
+
+
+@operations("GET", "/users/{user_id}", rule="identity:get_user", late=True, summary="Show a user")
+def show_user(call: Call) -> dict[str, Any]:
+    row = users.find(call.service, call.params["user_id"])
+    permit(call, target(user=row))
+    if row is None:
+        raise not_found("user", call.params["user_id"])
+    return {"user": render.users(call)(row)}
+
+
+@operations(
+    "PATCH",
+    "/users/{user_id}",
+    rule="identity:update_user",
+    late=True,
+    body=wrapped("user", _PROPERTIES, least=1),
+    summary="Update a user",
+)
+def update_user(call: Call) -> dict[str, Any]:
+    permit(call, target(user=users.find(call.service, call.params["user_id"])))
+    changed = users.update(call.service, call.params["user_id"], call.body["user"])
+    return {"user": render.users(call)(changed)}
+
+
+@operations("DELETE", "/users/{user_id}", rule="identity:delete_user", late=True, status=204, summary="Delete a user")
+def delete_user(call: Call) -> None:
+    permit(call, target(user=users.find(call.service, call.params["user_id"])))
+    users.delete(call.service, call.params["user_id"])
+
+
+@operations(
+    "POST",
+    "/users/{user_id}/password",
+    public="the old password proves who asks, also when it has expired",
+    status=204,
+    body=_PASSWORD,
+    summary="Change one's own password",
+)
+def change_password(call: Call) -> None:
+    given = call.body["user"]
+    users.change_password(call.service, call.params["user_id"], given["original_password"], given["password"])
+
+
+@operations(
+    "GET",
+    "/users/{user_id}/groups",
+    rule="identity:list_groups_for_user",
+    late=True,
+    summary="List the groups of a user",
+)
+def list_user_groups(call: Call) -> dict[str, Any]:
+    row = users.find(call.service, call.params["user_id"])
+    permit(call, target(user=row))
+    if row is None:
+        raise not_found("user", call.params["user_id"])
+    wanted = listing(call, ("name",))
+    rows = users.groups_of(call.service, row.id, wanted)
+    return collection(call, "groups", rows, render.groups(call), wanted)
+
+
+@operations(
+    "GET",
+    "/users/{user_id}/projects",
+    rule="identity:list_user_projects",
+    late=True,
+    summary="List the projects of a user",
+)
+def list_user_projects(call: Call) -> dict[str, Any]:
+    row = users.find(call.service, call.params["user_id"])
+    permit(call, target(user=row))
+    if row is None:
+        raise not_found("user", call.params["user_id"])
+    found = project_logic.of_user(call.service, row.id)
+    shown = [
+        project
+        for project in found.rows
+        if call.query.one("name", project.name) == project.name
+        and call.query.one("domain_id", project.domain_id) == project.domain_id
+        and ("enabled" not in call.query or flag(call.query.one("enabled")))
+    ]
+    return collection(call, "projects", shown, render.projects(call, found.tags))

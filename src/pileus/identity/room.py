@@ -1,0 +1,37 @@
+"""The declaration of the identity service."""
+
+from __future__ import annotations
+
+from pileus.kernel.room import Room
+
+ROOM = Room(
+    name="identity",
+    service_type="identity",
+    service_name="keystone",
+    prefix="/identity",
+    base="/v3",
+    catalog="/identity/v3",
+    port=5000,
+    options="pileus.identity.options:Options",
+    tables="pileus.identity.store.tables:METADATA",
+    policy="pileus.identity.policy:RULES",
+    fault="identity",
+    api=(
+        "pileus.identity.api.versions",
+        "pileus.identity.api.auth",
+        "pileus.identity.api.users",
+        "pileus.identity.api.groups",
+        "pileus.identity.api.projects",
+        "pileus.identity.api.tags",
+        "pileus.identity.api.domains",
+        "pileus.identity.api.roles",
+        "pileus.identity.api.grants",
+        "pileus.identity.api.assignments",
+        "pileus.identity.api.regions",
+        "pileus.identity.api.services",
+        "pileus.identity.api.endpoints",
+        "pileus.identity.api.credentials",
+        "pileus.identity.api.application_credentials",
+    ),
+    bootstrap="pileus.identity.logic.bootstrap:bootstrap",
+)
