@@ -1,4 +1,8 @@
-"""The initial content of identity. Repeating it adds what is missing and changes nothing else, passwords included."""
+"""The initial content of identity.
+
+Repeating it adds what is missing. Of what is there it changes the URLs of the catalog alone, which follow the
+configuration; passwords, roles and names stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -164,27 +168,20 @@ def _ensure_grant(conn: sa.Connection, user_id: str, target_kind: str, target_id
 
 
 def _catalog(conn: sa.Connection, wanted: Sequence[Mapping[str, str]]) -> None:
-    """Services by type and name, endpoints by service, region and interface: an existing URL is left as it is."""
+    """Services by type and name, endpoints by service, region and interface."""
     for entry in wanted:
         insert_ignore(conn, regions, [{"id": entry["region"], "description": "", "extra": {}}])
         service_id = _ensure_service(conn, entry["service_type"], entry["service_name"])
-        present = conn.execute(
-            sa.select(endpoint_table.c.interface).where(
-                endpoint_table.c.service_id == service_id, endpoint_table.c.region_id == entry["region"]
-            )
-        ).scalars()
-        for interface in set(INTERFACES) - set(present):
-            conn.execute(
-                sa.insert(endpoint_table).values(
-                    id=ids.new_id(),
-                    service_id=service_id,
-                    interface=interface,
-                    region_id=entry["region"],
-                    url=entry["url"],
-                    enabled=True,
-                    extra={},
-                )
-            )
+        place = {"service_id": service_id, "region_id": entry["region"]}
+        here = [endpoint_table.c[name] == value for name, value in place.items()]
+        present = set(conn.execute(sa.select(endpoint_table.c.interface).where(*here)).scalars())
+        conn.execute(
+            sa.update(endpoint_table).where(*here, endpoint_table.c.url != entry["url"]).values(url=entry["url"])
+        )
+        for interface in INTERFACES:
+            if interface not in present:
+                row = {"id": ids.new_id(), "interface": interface, "url": entry["url"], "enabled": True, "extra": {}}
+                conn.execute(sa.insert(endpoint_table).values(**row, **place))
 
 
 def _ensure_service(conn: sa.Connection, kind: str, name: str) -> str:
