@@ -40,6 +40,8 @@ def insert_ignore(conn: sa.Connection, table: sa.Table, rows: Sequence[Mapping[s
         # Not INSERT IGNORE, which would also swallow truncation and NULLs: a no-op update touches nothing.
         key = next(iter(table.primary_key.columns))
         statement = mysql.insert(table).on_duplicate_key_update({key.name: key})
+    # Without this option the count of an INSERT is known on SQLite alone.
+    statement = statement.execution_options(preserve_rowcount=True)
     result = conn.execute(statement, list(rows) if len(rows) > 1 else dict(rows[0]))
     return max(result.rowcount, 0)
 
