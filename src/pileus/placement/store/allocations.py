@@ -31,14 +31,14 @@ def held_by(conn: sa.Connection, consumer_ids: Collection[int]) -> dict[int, dic
         _A.consumer_id.in_(sorted(consumer_ids))
     )
     held: dict[int, dict[Place, int]] = {}
-    for consumer, provider, name, used in conn.execute(query).tuples():
+    for consumer, provider, name, used in conn.execute(query):
         held.setdefault(consumer, {})[provider, name] = used
     return held
 
 
 def provider_ids(conn: sa.Connection, uuids: Collection[str]) -> dict[str, int]:
     query = sa.select(_P.uuid, _P.id).where(_P.uuid.in_(sorted(uuids)))
-    return dict(conn.execute(query).tuples().all())
+    return dict(conn.execute(query).all())
 
 
 def stock(conn: sa.Connection, chosen: Collection[int]) -> dict[Place, Any]:
@@ -219,4 +219,4 @@ def consumers_by_type(conn: sa.Connection, project_id: str, user_id: str | None)
         .where(_C.project_id == project_id)
         .group_by(_C.consumer_type)
     )
-    return dict(conn.execute(query.where(_C.user_id == user_id) if user_id else query).tuples().all())
+    return dict(conn.execute(query.where(_C.user_id == user_id) if user_id else query).all())

@@ -128,7 +128,7 @@ def rename(conn: sa.Connection, provider_id: int, name: str) -> None:
 
 def tree_links(conn: sa.Connection, root_id: int) -> dict[int, int | None]:
     """Parent id by id, of every provider in a tree."""
-    return dict(conn.execute(sa.select(_P.id, _P.parent_id).where(_P.root_id == root_id)).tuples().all())
+    return dict(conn.execute(sa.select(_P.id, _P.parent_id).where(_P.root_id == root_id)).all())
 
 
 def move_subtree(

@@ -132,7 +132,7 @@ class _Memory:
 
     def current(self, conn: sa.Connection) -> Snapshot:
         query = sa.select(resource_providers.c.id, resource_providers.c.revision).order_by(resource_providers.c.id)
-        revisions: dict[int, int] = dict(conn.execute(query).tuples().all())
+        revisions: dict[int, int] = dict(conn.execute(query).all())
         known, snapshot = self._state
         if revisions == known:
             return snapshot
@@ -192,7 +192,7 @@ def _load(conn: sa.Connection, provider_ids: Sequence[int] | None) -> list[Provi
         columns.created_at,
         columns.updated_at,
     ).order_by(columns.id)
-    found = {row[0]: Provider(row) for row in conn.execute(_only(query, columns.id, provider_ids)).tuples()}
+    found = {row[0]: Provider(row) for row in conn.execute(_only(query, columns.id, provider_ids))}
     stock = inventories.c
     held = sa.select(
         stock.provider_id,
@@ -207,7 +207,7 @@ def _load(conn: sa.Connection, provider_ids: Sequence[int] | None) -> list[Provi
     ).order_by(stock.provider_id, stock.created_at, stock.resource_class)
     for key, name, total, reserved, ratio, used, low, high, step in conn.execute(
         _only(held, stock.provider_id, provider_ids)
-    ).tuples():
+    ):
         if key in found:
             found[key].inventories[name] = Inventory((total - reserved) * ratio, used, low, high, step)
     for table, value, attribute in (
@@ -216,7 +216,7 @@ def _load(conn: sa.Connection, provider_ids: Sequence[int] | None) -> list[Provi
     ):
         gathered: dict[int, list[str]] = {}
         pairs = sa.select(table.c.provider_id, value)
-        for key, text in conn.execute(_only(pairs, table.c.provider_id, provider_ids)).tuples():
+        for key, text in conn.execute(_only(pairs, table.c.provider_id, provider_ids)):
             gathered.setdefault(key, []).append(text)
         for key, texts in gathered.items():
             if key in found:
