@@ -271,6 +271,20 @@ def test_dhcp_learns_of_ports_without_a_restart_and_ignores_strangers(scene: Sce
     assert run(["ip", "netns", "pids", f"qdhcp-{network.id}"]).stdout.split() == pid
 
 
+def test_dhcp_survives_changes_of_ports_with_options_of_their_own(scene: Scene) -> None:
+    network, group = a_network(dhcp=True), a_group()
+    ports = [a_port(network, f"10.1.0.{n}", group) for n in (23, 24)]
+    guests = [scene.guest(port, bare=True) for port in ports]
+    leases = [dataclasses.replace(a_lease(network, port), extra_dhcp_opts=(DhcpOption(opt_name="15", opt_value=f"d{n}.example"),)) for n, port in enumerate(ports)]
+    scene.sync(networks=[dataclasses.replace(network, leases=tuple(leases[:1]))], groups=[group], ports=ports)
+    assert guests[0].dhcp()[15] == b"d0.example"
+    scene.sync(networks=[dataclasses.replace(network, leases=tuple(leases))])
+    assert guests[1].dhcp()[15] == b"d1.example"
+    assert guests[0].dhcp()[15] == b"d0.example"
+    scene.sync(networks=[dataclasses.replace(network, leases=tuple(a_lease(network, port) for port in ports))])
+    assert guests[0].dhcp()[15] == b"openstacklocal"
+
+
 def test_an_isolated_network_hands_out_the_route_to_metadata(scene: Scene) -> None:
     network, group = a_network(dhcp=True, isolated=True), a_group()
     port = a_port(network, "10.1.0.23", group)

@@ -45,11 +45,11 @@ class Daemon:
             return None
         return pid
 
-    def ensure(self, options: Sequence[str]) -> bool:
-        """Have it run with these options: adopt it when it does, else (re)start it. True when a process was started."""
+    def ensure(self, options: Sequence[str], *, anew: bool = False) -> bool:
+        """Have it run with these options: adopt it when it does (unless `anew`), else (re)start it. True when a process was started."""
         argv = ["dnsmasq", f"--pid-file={self.pid_file}", *options]
         pid = self.running()
-        if pid is not None and _command_line(pid) == argv:
+        if pid is not None and not anew and _command_line(pid) == argv:
             return False
         self.stop()
         run(argv, namespace=self.namespace)
@@ -58,7 +58,10 @@ class Daemon:
         return True
 
     def reload(self) -> None:
-        """Have it read its hosts and options files again."""
+        """Have it read its hosts and options files again.
+
+        Not for hosts with tags (`set:`): dnsmasq 2.90 frees them while its ranges still refer to those of the last lease, and dies.
+        """
         pid = self.running()
         if pid is not None:
             os.kill(pid, signal.SIGHUP)

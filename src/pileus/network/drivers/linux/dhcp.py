@@ -1,6 +1,7 @@
 """DHCP: a namespace with one leg in the network, and a dnsmasq in it that knows exactly the network's ports.
 
-Which port gets what stands in two files that dnsmasq reads again on SIGHUP; it is restarted only when its options change. There is no file of leases:
+Which port gets what stands in two files that dnsmasq reads again on SIGHUP; it is restarted only when its options change (or ports with
+options of their own come or go, see `Daemon.reload`). There is no file of leases:
 addresses are fixed by port, and `--dhcp-authoritative` confirms what a guest remembers after a restart.
 """
 
@@ -44,9 +45,10 @@ class Dhcp:
         user = user_for(directory)
         owner = pwd.getpwnam(user).pw_uid
         texts = {"hosts": self._hosts(network), "options": _options(network), "names": self._names(network)}
+        tagged = _has_tags(directory / "hosts")
         changed = [replace_file(directory / name, text.encode(), owner=owner) for name, text in texts.items()]
         daemon = Daemon(directory, names.dhcp_namespace(network.id))
-        started = daemon.ensure(self._arguments(network, directory, user))
+        started = daemon.ensure(self._arguments(network, directory, user), anew=tagged and any(changed))
         if any(changed) and not started:
             daemon.reload()
         self._applied[network.id] = shape
@@ -123,7 +125,8 @@ class Dhcp:
         for lease in network.leases:
             if lease.subnet_id in served:
                 address = f"[{lease.ip}]" if ":" in lease.ip else lease.ip
-                lines.append(f"{lease.mac},id:*,set:port-{lease.port_id},{_hostname(lease)}.{domain},{address}\n")
+                tag = f"set:port-{lease.port_id}," if lease.extra_dhcp_opts else ""
+                lines.append(f"{lease.mac},id:*,{tag}{_hostname(lease)}.{domain},{address}\n")
         return "".join(sorted(lines))
 
     def _names(self, network: NetworkItem) -> str:
@@ -134,6 +137,14 @@ class Dhcp:
 def serves_metadata(network: NetworkItem) -> bool:
     """Whether the DHCP namespace answers metadata: no router does for some of the guests."""
     return network.dhcp is not None and any(subnet.ip_version == 4 for subnet in _served(network) if network.isolated or not subnet.gateway_ip)
+
+
+def _has_tags(hosts: Path) -> bool:
+    """Whether the hosts that a running dnsmasq has read carry tags: then it must be restarted (see Daemon.reload)."""
+    try:
+        return ",set:" in hosts.read_text()
+    except FileNotFoundError:
+        return False
 
 
 def _served(network: NetworkItem) -> Iterable[Subnet]:
