@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pwd
 import signal
 import socket
 import time
@@ -22,8 +23,15 @@ BOOT_SECONDS = 180.0
 
 
 @pytest.fixture
-def home(tmp_path: pathlib.Path) -> pathlib.Path:
-    return tmp_path
+def home() -> pathlib.Path:
+    """As in production: a place that the guests' user can be let into."""
+    home = pathlib.Path("/var/lib/pileus")
+    home.mkdir(mode=0o700, exist_ok=True)
+    return home
+
+
+def user_of(pid: int) -> str:
+    return pwd.getpwuid(pathlib.Path(f"/proc/{pid}").stat().st_uid).pw_name
 
 
 @pytest.fixture
@@ -91,7 +99,10 @@ def test_a_guest_boots_reads_its_config_drive_and_obeys(driver, home: pathlib.Pa
     assert "mounted /dev/vdb on /mnt/vdb" in console
     assert driver.console(doc.id, 2).count("\n") <= 2
     qemu = processes("qemu-system")
-    assert len(qemu) == 1
+    assert [user_of(pid) for pid in qemu] == ["libvirt-qemu"]
+    directory = home / "instances" / doc.id
+    assert all(path.stat().st_mode & 0o077 == 0 for path in directory.iterdir())
+    assert all(path.stat().st_mode & 0o007 == 0 for path in (home, home / "instances", directory))
 
     driver.power(doc.id, "press_power_button")
     wait_for("the guest switches itself off", lambda: driver.state(doc.id) == "shutdown")
