@@ -34,4 +34,5 @@ ROOM = Room(
         "pileus.identity.api.application_credentials",
     ),
     bootstrap="pileus.identity.logic.bootstrap:bootstrap",
+    revision="pileus.identity.logic.state:revision_of",
 )

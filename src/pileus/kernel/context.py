@@ -47,11 +47,19 @@ class Context:
 
     def with_request(self, request_id: str, global_request_id: str | None = None) -> Context:
         """The same identity in another request."""
-        return dataclasses.replace(self, request_id=request_id, global_request_id=global_request_id)
+        made = object.__new__(Context)  # dataclasses.replace takes five times as long, and this is done for every request
+        for name in _FIELDS:
+            object.__setattr__(made, name, getattr(self, name))
+        object.__setattr__(made, "request_id", request_id)
+        object.__setattr__(made, "global_request_id", global_request_id)
+        return made
 
     @staticmethod
     def anonymous(request_id: str = "") -> Context:
         return Context(request_id=request_id)
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Context))
 
 
 def service_context(service: str, request_id: str = "", global_request_id: str | None = None) -> Context:

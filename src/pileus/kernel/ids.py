@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import secrets
-import uuid
 
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # RFC 9562, section 4.1
 _HEX = frozenset("0123456789abcdefABCDEF")
 
 
 def new_uuid() -> str:
     """A random UUID with dashes, the form of compute, network, image and placement ids."""
-    return str(uuid.UUID(bytes=os.urandom(16), version=4))
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 
 def new_id() -> str:
     """A random UUID as 32 hexadecimal digits, the form of identity ids."""
-    return uuid.UUID(bytes=os.urandom(16), version=4).hex
+    digits = os.urandom(16).hex()
+    return f"{digits[:12]}4{digits[13:16]}{_VARIANT[digits[16]]}{digits[17:]}"
 
 
 def request_id() -> str:

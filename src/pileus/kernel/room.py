@@ -22,7 +22,8 @@ class Room:
     """One service. Paths are "module:name" and are imported only by the processes that need them.
 
     `api` are modules with a list `operations`; `prefix` and `base` are where they are served; `catalog` is the path of
-    the catalog URL, with `$(project_id)s` where upstream has it; `port` is the classical one.
+    the catalog URL, with `$(project_id)s` where upstream has it; `port` is the classical one. `revision` is identity's
+    alone: a function of its Service that reads the revision number, asked before each request on the same machine.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Room:
     calls: str = ""
     agent: str = ""
     bootstrap: str = ""
+    revision: str = ""
     extra_apps: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +15,7 @@ from pileus.kernel.config import Config
 from pileus.kernel.context import service_context
 from pileus.kernel.room import Room, load
 from pileus.kernel.service import Service
-from pileus.kernel.web.auth import Authenticator
+from pileus.kernel.web.auth import Authenticator, Polled
 from pileus.server import rooms
 from pileus.server.secrets import passwords
 from pileus.server.tokens import ServiceTokens
@@ -39,10 +40,11 @@ class Assembly:
         self.rooms = list(everything if local is None else local)
         self.apps: dict[str, Wsgi] = {}
         self.clients = Clients({room.name: self._binding(room) for room in everything})
-        self.authenticator = Authenticator(self._validate, self._revision)
+        self._identity = self.clients.identity(service_context("identity"))
         self.services: dict[str, Service] = {}
         for room in self.rooms:
             self.services[room.name] = make_service(room, config, bus, self.clients)
+        self.authenticator = Authenticator(self._identity.validate, self._revision())
 
     def load_apps(self) -> None:
         """Import the API modules and make the applications."""
@@ -64,11 +66,12 @@ class Assembly:
             return LocalBinding(lambda: self.apps[room.name], room.prefix, base_url)
         return http_binding(self.config, room)
 
-    def _validate(self, token: str) -> dict[str, Any]:
-        return self.clients.identity(service_context("identity")).validate(token)
-
-    def _revision(self) -> int:
-        return self.clients.identity(service_context("identity")).revision()
+    def _revision(self) -> Callable[[], int]:
+        """On one machine the revision is read for every request; over HTTP it is polled each second."""
+        for room in self.rooms:
+            if room.revision:
+                return functools.partial(load(room.revision), self.services[room.name])
+        return Polled(self._identity.revision)
 
 
 def http_binding(config: Config, room: Room) -> HttpBinding:

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.identity.store import catalog as catalog_store
+from pileus.identity.store import revision as revision_store
 from pileus.identity.store import roles as role_store
 from pileus.identity.store.revision import Revision
 from pileus.kernel.db import Database
@@ -124,3 +125,11 @@ def catalog_templates(service: Service, conn: sa.Connection, revision: Revision)
     ]
     state.catalog = (revision[2], fresh)
     return fresh
+
+
+def revision_of(service: Service) -> int:
+    """The present revision, for caches of validated tokens in this process; read without any detour, for it is asked for
+    with every request to every service.
+    """
+    with service.db.read() as conn:
+        return revision_store.read(conn)[0]

@@ -7,6 +7,7 @@ covered by the busy timeout) and queue at a lock of this process first, because 
 from __future__ import annotations
 
 import contextlib
+import logging
 import pathlib
 import threading
 from collections.abc import Callable, Iterator
@@ -16,14 +17,27 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
-from pileus.kernel.errors import ConfigurationError
+from pileus.kernel.errors import ConfigurationError, ProgrammingError
 from pileus.kernel.waiting import transaction
 
-_after = threading.local()
+_log = logging.getLogger(__name__)
+
+
+class _After(threading.local):
+    actions: list[Callable[[], None]] | None = None
+
+
+_after = _After()
 
 
 def after_commit(action: Callable[[], None]) -> None:
-    """Do something when the transaction of this thread has been committed; nothing when it is rolled back."""
+    """Do something when the transaction of this thread has been committed; nothing when it is rolled back.
+
+    An action that fails is logged: what was committed stays so, and its writer must not hear that it failed.
+    Raises ProgrammingError outside of a write.
+    """
+    if _after.actions is None:
+        raise ProgrammingError("after_commit outside of a write: nothing will be committed")
     _after.actions.append(action)
 
 
@@ -38,7 +52,8 @@ class Database:
         self.url = sa.make_url(url)
         self.name = name
         self._pool_size = pool_size
-        self._writer = threading.RLock() if self.is_sqlite else None
+        self._sqlite = self.is_sqlite
+        self._writer = threading.RLock() if self._sqlite else None
         self._engine: sa.Engine | None = None
         self._lock = threading.Lock()
 
@@ -86,10 +101,9 @@ class Database:
     def read(self) -> Iterator[sa.Connection]:
         """A connection for reading: one consistent snapshot on SQLite, READ COMMITTED elsewhere."""
         with transaction(self.name), self.engine.connect() as conn:
-            if self.is_sqlite:
-                conn.exec_driver_sql("BEGIN")
-            yield conn
-            conn.rollback()
+            if self._sqlite:
+                _driver(conn).execute("BEGIN")
+            yield conn  # the pool rolls back what it gets back
 
     @contextlib.contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sa.Connection]:
@@ -100,10 +114,10 @@ class Database:
         with transaction(self.name):
             _after.actions = []
             with self._writer or contextlib.nullcontext(), self.engine.connect() as conn:
-                if self.is_sqlite:
+                if self._sqlite:
                     # Cannot be changed inside a transaction; it is a flag of the connection, no I/O.
-                    conn.exec_driver_sql("PRAGMA synchronous=" + ("FULL" if durable else "NORMAL"))
-                    conn.exec_driver_sql("BEGIN IMMEDIATE")
+                    _driver(conn).execute("PRAGMA synchronous=" + ("FULL" if durable else "NORMAL"))
+                    _driver(conn).execute("BEGIN IMMEDIATE")
                 try:
                     yield conn
                     conn.commit()
@@ -119,6 +133,11 @@ class Database:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+
+
+def _driver(conn: sa.Connection) -> Any:
+    """The DBAPI connection beneath: statements without results or parameters need none of SQLAlchemy's work."""
+    return conn.connection.driver_connection
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

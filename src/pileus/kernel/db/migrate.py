@@ -10,6 +10,7 @@ import importlib
 import pathlib
 import sys
 import tempfile
+from typing import Any, Literal
 
 import alembic.autogenerate
 import alembic.command
@@ -118,7 +119,7 @@ def _ours(name: str | None, kind: str, _parents: object) -> bool:
     return not (kind == "table" and name == "alembic_version")
 
 
-def _render(kind: str, value: object, _context: object) -> str | bool:
+def _render(kind: str, value: Any, _context: Any) -> str | Literal[False]:
     """Timestamps keep their microseconds on MariaDB; everything else as Alembic writes it."""
     if kind == "type" and isinstance(value, sa.DateTime):
         return 'sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")'

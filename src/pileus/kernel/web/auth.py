@@ -23,6 +23,26 @@ Revision = Callable[[], int]
 """Identity's present revision number."""
 
 
+class Polled:
+    """A revision that is asked for at most once a second. While it cannot be read, no cached answer counts."""
+
+    def __init__(self, read: Revision) -> None:
+        self._read = read
+        self._known = (-1.0, -1)
+        self._failures = 0
+
+    def __call__(self) -> int:
+        now = clock.monotonic()
+        if 0 <= now - self._known[0] < 1.0:
+            return self._known[1]
+        try:
+            self._known = (now, self._read())
+        except Failure:
+            self._failures += 1
+            return -self._failures  # a number that never was: the token is validated at identity itself
+        return self._known[1]
+
+
 class Authenticator:
     """Validates tokens; keeps at most `size` answers."""
 
