@@ -31,6 +31,11 @@ def exists(name: str) -> bool:
     return (_DIRECTORY / name).exists()
 
 
+def identity(name: str) -> int:
+    """What tells a namespace from another that had the same name before; FileNotFoundError when there is none."""
+    return (_DIRECTORY / name).stat().st_ino
+
+
 def create(name: str) -> None:
     """Make a namespace that is marked as ours, with its loopback up."""
     run(["ip", "netns", "add", name])

@@ -50,3 +50,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = ""
     physical_network: Annotated[str, Doc("Name of the physical network that the external bridge is.")] = "public"
     vtep: Annotated[str, Doc("Address of this host for tunnels; found by the route to the controller when empty.")] = ""
+    metadata_url: Annotated[
+        str, Doc("Base URL of the compute service that metadata is asked at (without /metadata); this installation's when empty.")
+    ] = ""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pileus.network.wire import Desired, GroupItem, NetworkItem, PortItem, RouterItem
+from pileus.network.wire import KINDS, Desired, Gone, GroupItem, NetworkItem, PortItem, RouterItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,22 @@ class Touched:
     routers: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     full: bool = False
+
+    @classmethod
+    def items(cls, source: Desired | Gone) -> Touched:
+        """The ids of everything a document lists."""
+        def listed(kind: str) -> frozenset[str]:
+            return frozenset(item if isinstance(item, str) else item.id for item in getattr(source, kind))
+
+        return cls(networks=listed("networks"), ports=listed("ports"), routers=listed("routers"), groups=listed("groups"))
+
+    def only(self, ids: Collection[str]) -> Touched:
+        """The part of it that is about these ids."""
+        chosen = frozenset(ids)
+        return Touched(networks=self.networks & chosen, ports=self.ports & chosen, routers=self.routers & chosen, groups=self.groups & chosen)
+
+    def __contains__(self, id_: object) -> bool:
+        return self.full or any(id_ in ids for ids in (self.networks, self.ports, self.routers, self.groups))
 
     def __or__(self, other: Touched) -> Touched:
         return Touched(
@@ -71,8 +87,8 @@ class HostState:
         """
         if desired.version < self.version:
             raise ValueError(f"the desired state {desired.version} is older than {self.version}, which is applied")
-        touched = {}
-        for kind in ("networks", "ports", "routers", "groups"):
+        touched: dict[str, frozenset[str]] = {}
+        for kind in KINDS:
             known = getattr(self, kind)
             given = {item.id: item for item in getattr(desired, kind)}
             gone = set(known) - set(given) if desired.full else set(getattr(desired.gone, kind)) - set(given)
@@ -81,7 +97,13 @@ class HostState:
             for id_ in gone:
                 known.pop(id_, None)
         self.version = desired.version
-        return Touched(**touched, full=desired.full)
+        return Touched(
+            networks=touched["networks"], ports=touched["ports"], routers=touched["routers"], groups=touched["groups"], full=desired.full
+        )
+
+    def everything(self) -> Touched:
+        """All ids there are, without the removal of strangers that `full` means."""
+        return Touched(networks=frozenset(self.networks), ports=frozenset(self.ports), routers=frozenset(self.routers), groups=frozenset(self.groups))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
