@@ -379,3 +379,15 @@ class SecurityGroupInvalidProtocolForPort(BadRequest):
 
 class SubnetMismatchForPort(BadRequest):
     pass
+
+
+class AllowedAddressPairExhausted(BadRequest):
+    pass
+
+
+class NetworkNotHostedByDhcpAgent(InUse):
+    pass
+
+
+class RouterNotHostedByL3Agent(InUse):
+    pass

@@ -1,6 +1,6 @@
 """Attributes of resources: what a body may name, how each value is checked and converted, what stands in when it is absent.
 
-A converter takes the value from the body and gives the stored one; it raises ValueError with the reason, which becomes upstream's sentence
+A converter takes the value from the body and gives the stored one; it raises Wrong with the reason, which becomes upstream's sentence
 "Invalid input for NAME. Reason: ...". An attribute without a default that is absent stays absent: the logic then decides.
 """
 
@@ -20,6 +20,10 @@ ABSENT: Any = object()
 REQUIRED: Any = object()
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}\Z")
+
+
+class Wrong(ValueError):
+    """A value that an attribute cannot have; the text is the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +105,11 @@ def text(limit: int = 255) -> Converter:
 
     def convert(value: Any) -> str:
         if not isinstance(value, str):
-            raise ValueError(f"'{value}' is not a valid string")
+            raise Wrong(f"'{value}' is not a valid string")
         if len(value) > limit:
-            raise ValueError(f"'{value}' exceeds maximum length of {limit}")
+            raise Wrong(f"'{value}' exceeds maximum length of {limit}")
         if "\x00" in value:
-            raise ValueError("a string must not contain NUL")
+            raise Wrong("a string must not contain NUL")
         return value
 
     return convert
@@ -119,12 +123,12 @@ def boolean(value: Any) -> bool:
         return value.lower() in {"true", "1"}
     if isinstance(value, int) and value in {0, 1}:
         return bool(value)
-    raise ValueError(f"'{value}' cannot be converted to boolean")
+    raise Wrong(f"'{value}' cannot be converted to boolean")
 
 
 def uuid(value: Any) -> str:
     if not ids.is_uuid_like(value):
-        raise ValueError(f"'{value}' is not a valid UUID")
+        raise Wrong(f"'{value}' is not a valid UUID")
     return str(value)
 
 
@@ -133,15 +137,15 @@ def integer(low: int | None = None, high: int | None = None) -> Converter:
 
     def convert(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise ValueError(f"'{value}' is not an integer")
+            raise Wrong(f"'{value}' is not an integer")
         try:
             number = int(value)
         except ValueError:
-            raise ValueError(f"'{value}' is not an integer") from None
+            raise Wrong(f"'{value}' is not an integer") from None
         if low is not None and number < low:
-            raise ValueError(f"'{value}' is too small - must be at least '{low}'")
+            raise Wrong(f"'{value}' is too small - must be at least '{low}'")
         if high is not None and number > high:
-            raise ValueError(f"'{value}' is too large - must be no larger than '{high}'")
+            raise Wrong(f"'{value}' is too large - must be no larger than '{high}'")
         return number
 
     return convert
@@ -150,7 +154,7 @@ def integer(low: int | None = None, high: int | None = None) -> Converter:
 def one_of(*choices: Any) -> Converter:
     def convert(value: Any) -> Any:
         if isinstance(value, (dict, list)) or value not in choices:
-            raise ValueError(f"'{value}' is not in {list(choices)}")
+            raise Wrong(f"'{value}' is not in {list(choices)}")
         return value
 
     return convert
@@ -168,30 +172,30 @@ def none_as(replacement: Any, convert: Converter) -> Converter:
 def address(value: Any) -> str:
     """An IP address in its canonical form; leading zeros are refused."""
     if not isinstance(value, str):
-        raise ValueError(f"'{value}' is not a valid IP address")
+        raise Wrong(f"'{value}' is not a valid IP address")
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
-        raise ValueError(f"'{value}' is not a valid IP address") from None
+        raise Wrong(f"'{value}' is not a valid IP address") from None
 
 
 def cidr(value: Any) -> str:
     """A subnet in its canonical form: bits of the host part are dropped."""
     if not isinstance(value, str) or "/" not in value:
-        raise ValueError(f"'{value}' is not a valid IP subnet")
+        raise Wrong(f"'{value}' is not a valid IP subnet")
     try:
         return str(ipaddress.ip_network(value, strict=False))
     except ValueError:
-        raise ValueError(f"'{value}' is not a valid IP subnet") from None
+        raise Wrong(f"'{value}' is not a valid IP subnet") from None
 
 
 def mac(value: Any) -> str:
     """A unicast MAC address, lower case with colons."""
     if not isinstance(value, str) or not _MAC.match(value):
-        raise ValueError(f"'{value}' is not a valid MAC address")
+        raise Wrong(f"'{value}' is not a valid MAC address")
     canonical = value.lower().replace("-", ":")
     if canonical == "00:00:00:00:00:00" or int(canonical[:2], 16) & 1:
-        raise ValueError(f"'{value}' is not a MAC address that a port can have")
+        raise Wrong(f"'{value}' is not a MAC address that a port can have")
     return canonical
 
 
@@ -202,13 +206,13 @@ def list_of(convert: Converter, *, unique: bool = False, limit: int | None = Non
         if value is None:
             return []
         if not isinstance(value, list):
-            raise ValueError(f"'{value}' is not a list")
+            raise Wrong(f"'{value}' is not a list")
         items = [convert(item) for item in value]
         for index, item in enumerate(items):
             if unique and item in items[:index]:
-                raise ValueError(f"Duplicate items in the list: '{item}'")
+                raise Wrong(f"Duplicate items in the list: '{item}'")
         if limit is not None and len(items) > limit:
-            raise ValueError(f"'{value}' has more than {limit} items")
+            raise Wrong(f"'{value}' has more than {limit} items")
         return items
 
     return convert_all
@@ -219,13 +223,13 @@ def mapping(fields: Mapping[str, Converter], required: Sequence[str] = ()) -> Co
 
     def convert(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise ValueError(f"'{value}' is not a dictionary")
+            raise Wrong(f"'{value}' is not a dictionary")
         unknown = sorted(str(key) for key in value if key not in fields)
         if unknown:
-            raise ValueError(f"'{', '.join(unknown)}' is not allowed here; allowed keys are {sorted(fields)}")
+            raise Wrong(f"'{', '.join(unknown)}' is not allowed here; allowed keys are {sorted(fields)}")
         missing = [key for key in required if key not in value]
         if missing:
-            raise ValueError(f"'{value}' lacks the required key(s) {missing}")
+            raise Wrong(f"'{value}' lacks the required key(s) {missing}")
         return {key: fields[key](item) for key, item in value.items()}
 
     return convert
@@ -236,13 +240,13 @@ def dictionary(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ValueError(f"'{value}' is not a dictionary")
+        raise Wrong(f"'{value}' is not a dictionary")
     return value
 
 
 def project(value: Any) -> str:
     if not isinstance(value, str) or len(value) > 255:
-        raise ValueError(f"'{value}' is not a valid string")
+        raise Wrong(f"'{value}' is not a valid string")
     return value
 
 

@@ -67,7 +67,7 @@ def place(conn: sa.Connection, options: Any, agent_type: str, column: sa.Column[
 # -- what agents say -------------------------------------------------------------------------------------------------
 
 
-def heartbeat(service: Service, host: str, reports: list[Mapping[str, Any]], vtep: str | None = None) -> bool:
+def heartbeat(service: Service, host: str, reports: list[Mapping[str, Any]]) -> bool:
     """Record that a host's agents live; True when one of them is new or was dead."""
     now = clock.utcnow()
     woken = False
@@ -75,8 +75,6 @@ def heartbeat(service: Service, host: str, reports: list[Mapping[str, Any]], vte
         alive = set(alive_hosts(conn, service.options, None, enabled=False))
         for report in reports:
             woken |= _record(conn, service.options, host, report, now)
-        if vtep is not None:
-            conn.execute(sa.update(t.agents).where(t.agents.c.host == host, t.agents.c.vtep != vtep).values(vtep=vtep))
     return woken or host not in alive
 
 

@@ -40,6 +40,13 @@ def ensure(change: Change, network: Any) -> bool:
     return bool(wanted) or not served
 
 
+def serve_from(change: Change, network: Any, host: str) -> None:
+    """Serve a network from a host whose binding is written."""
+    served = [subnet for subnet in addresses.subnets_of(change.conn, network.id) if _is_served(subnet)]
+    if served:
+        _ensure_port(change, network, host, served)
+
+
 def _is_served(subnet: addresses.Subnet) -> bool:
     return subnet.enable_dhcp and subnet.ip_version == 4
 

@@ -12,7 +12,17 @@ from pileus.kernel.context import Context
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import agents, concerns, ports, rbac, segments
-from pileus.network.logic.change import Change, changing, check_revision, fetch, forget_tags, release, reserve, standard, update
+from pileus.network.logic.change import (
+    Change,
+    changing,
+    check_revision,
+    fetch,
+    forget_tags,
+    release,
+    reserve,
+    standard,
+    update,
+)
 from pileus.network.store import render
 from pileus.network.store import tables as t
 

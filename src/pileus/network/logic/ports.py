@@ -67,7 +67,7 @@ def _create(change: Change, values: Values) -> dict[str, Any]:
         raise errors.AddressPairAndPortSecurityRequired(
             "Port Security must be enabled in order to have allowed address pairs on a port."
         )
-    made = insert_port(
+    return insert_port(
         change,
         network,
         project_id=values["project_id"],
@@ -88,7 +88,6 @@ def _create(change: Change, values: Values) -> dict[str, Any]:
             "extra_dhcp_opts": values["extra_dhcp_opts"],
         },
     )
-    return made
 
 
 def _network(change: Change, network_id: str) -> Any:

@@ -124,7 +124,7 @@ def _replace_gateway(change: Change, router: Any, network: Any, wanted: list[Map
         device_owner=GATEWAY,
         device_id=router.id,
         host=router.host,
-        fixed_ips=wanted if wanted else None,
+        fixed_ips=wanted or None,
     )
     change.conn.execute(
         sa.update(t.routers).where(t.routers.c.id == router.id).values(gateway_port_id=port["id"], gateway_network_id=network.id)

@@ -13,7 +13,17 @@ from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import agents, concerns
 from pileus.network.logic import router_legs as legs
-from pileus.network.logic.change import Change, changing, check_revision, fetch, forget_tags, release, reserve, standard, update
+from pileus.network.logic.change import (
+    Change,
+    changing,
+    check_revision,
+    fetch,
+    forget_tags,
+    release,
+    reserve,
+    standard,
+    update,
+)
 from pileus.network.store import render
 from pileus.network.store import tables as t
 

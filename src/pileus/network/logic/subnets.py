@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,17 @@ from pileus.kernel import ids
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import concerns, dhcp, ports
-from pileus.network.logic.change import Change, changing, check_revision, fetch, forget_tags, release, reserve, standard, update
+from pileus.network.logic.change import (
+    Change,
+    changing,
+    check_revision,
+    fetch,
+    forget_tags,
+    release,
+    reserve,
+    standard,
+    update,
+)
 from pileus.network.store import render
 from pileus.network.store import tables as t
 
@@ -151,7 +162,7 @@ def checked_pools(cidr: IpNetwork, pools: Sequence[Mapping[str, str]], gateway: 
             raise errors.OutOfBoundsAllocationPool(f"The allocation pool {shown} spans beyond the subnet cidr {cidr}.")
         spans.append((int(start), int(end), shown))
     spans.sort()
-    for one, two in zip(spans, spans[1:], strict=False):
+    for one, two in itertools.pairwise(spans):
         if two[0] <= one[1]:
             raise errors.OverlappingAllocationPools(
                 f"Found overlapping allocation pools: {one[2]}, {two[2]} for subnet {cidr}."

@@ -260,9 +260,16 @@ def floatingips(conn: sa.Connection, rows: Sequence[Row], _viewer: str | None = 
 def _port_details(rows: list[Row] | None) -> Body | None:
     if not rows:
         return None
-    details = dict(rows[0]._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a mapping
-    del details["id"]
-    return details
+    row = rows[0]
+    return {
+        "name": row.name,
+        "network_id": row.network_id,
+        "mac_address": row.mac_address,
+        "admin_state_up": row.admin_state_up,
+        "status": row.status,
+        "device_id": row.device_id,
+        "device_owner": row.device_owner,
+    }
 
 
 def security_groups(conn: sa.Connection, rows: Sequence[Row], _viewer: str | None = None) -> list[Body]:

@@ -1,0 +1,138 @@
+"""What hosts call: the bus methods that the controller serves. They use the store alone, never another service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.kernel import clock, ids
+from pileus.kernel.service import Service
+from pileus.network import wire
+from pileus.network.logic import agents, desired_state
+from pileus.network.logic.change import Change, changing
+from pileus.network.store import tables as t
+
+Payload = dict[str, Any]
+
+
+def desired(service: Service, payload: Payload) -> Payload:
+    """`network.desired`: what changed for a host since a version, or everything."""
+    return wire.to_dict(desired_state.render(service, str(payload["host"]), int(payload.get("since", 0))))
+
+
+def heartbeat(service: Service, payload: Payload) -> Payload:
+    """`network.heartbeat`: the agents of a host live. A new or returning one is given work by the loops."""
+    if agents.heartbeat(service, str(payload["host"]), list(payload["agents"])):
+        service.loops.nudge("placement")
+    return {}
+
+
+def report(service: Service, payload: Payload) -> Payload:
+    """`network.report`: the states of what a host has. What changed is written; compute is told by a loop."""
+    said = wire.from_dict(wire.Report, payload)
+    if not _news(service, said):
+        return {}
+    with changing(service) as change:
+        _ports(change, said)
+        _floating(change, said)
+    return {}
+
+
+def _news(service: Service, said: wire.Report) -> bool:
+    """Whether a report says anything new: most do not, and cost one read."""
+    with service.db.read() as conn:
+        if _vtep_changed(conn, said) or _changed_ports(conn, said):
+            return True
+        return bool(_changed_floating(conn, said))
+
+
+def _vtep_changed(conn: sa.Connection, said: wire.Report) -> bool:
+    vtep = said.agent.get("vtep")
+    if vtep is None:
+        return False
+    return conn.execute(sa.select(t.agents.c.id).where(t.agents.c.host == said.host, t.agents.c.vtep != vtep)).first() is not None
+
+
+def _changed_ports(conn: sa.Connection, said: wire.Report) -> list[Any]:
+    """The host's ports whose state differs from the reported one; unlisted ones are down in a complete report."""
+    table = t.ports
+    query = sa.select(table.c.id, table.c.status, table.c.device_id, table.c.device_owner, table.c.admin_state_up).where(
+        table.c.host_id == said.host
+    )
+    if not said.complete:
+        if not said.ports:
+            return []
+        query = query.where(table.c.id.in_(list(said.ports)))
+    return [row for row in conn.execute(query) if _state(row, said) not in {None, row.status}]
+
+
+def _state(row: Any, said: wire.Report) -> str | None:
+    """The state the report gives a port; None where it says nothing of it."""
+    state = said.ports.get(row.id)
+    if state is None:
+        # Ports of routers and DHCP that a host does not report by themselves are as their owner is.
+        if row.device_owner.startswith("network:router") and row.device_id in said.routers:
+            return wire.ACTIVE if said.routers[row.device_id] == wire.ACTIVE else wire.DOWN
+        return wire.DOWN if said.complete and not row.device_owner.startswith("network:") else None
+    return state
+
+
+def _ports(change: Change, said: wire.Report) -> None:
+    rows = _changed_ports(change.conn, said)
+    by_state: dict[str, list[str]] = {}
+    for row in rows:
+        by_state.setdefault(str(_state(row, said)), []).append(row.id)
+    for state, changed in by_state.items():
+        for part in _parts(changed):
+            change.conn.execute(sa.update(t.ports).where(t.ports.c.id.in_(part)).values(status=state))
+    for row in rows:
+        if row.device_owner.startswith("compute:") and ids.is_uuid_like(row.device_id):
+            up = _state(row, said) == wire.ACTIVE
+            change.tell_compute("network-vif-plugged" if up else "network-vif-unplugged", row.device_id, row.id)
+    vtep = said.agent.get("vtep")
+    if vtep is not None and _vtep_changed(change.conn, said):
+        change.conn.execute(sa.update(t.agents).where(t.agents.c.host == said.host).values(vtep=vtep))
+        _peers_changed(change, said.host)
+
+
+def _peers_changed(change: Change, host: str) -> None:
+    """Every other host with a network of this one has to learn its new tunnel address."""
+    query = sa.select(t.ports.c.network_id).where(t.ports.c.host_id == host).distinct()
+    networks = list(change.conn.execute(query).scalars())
+    for other, ids_ in change.hosts_with("network", networks).items():
+        if other != host:
+            change.touch(other, "network", ids_)
+
+
+def _changed_floating(conn: sa.Connection, said: wire.Report) -> list[tuple[str, str]]:
+    """(id, state) of floating IPs whose state differs; a report older than the association does not speak of it."""
+    if not said.floating_ips:
+        return []
+    table = t.floatingips
+    found = []
+    for part in _parts(list(said.floating_ips)):
+        query = sa.select(table.c.id, table.c.status).where(
+            table.c.id.in_(part), table.c.router_id.is_not(None), table.c.version <= said.version
+        )
+        found += [(row.id, said.floating_ips[row.id]) for row in conn.execute(query) if row.status != said.floating_ips[row.id]]
+    return found
+
+
+def _floating(change: Change, said: wire.Report) -> None:
+    for id, state in _changed_floating(change.conn, said):
+        change.conn.execute(
+            sa.update(t.floatingips).where(t.floatingips.c.id == id).values(status=state, updated_at=clock.utcnow().replace(microsecond=0))
+        )
+
+
+def _parts(items: list[str], size: int = 1000) -> Iterable[list[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+CALLS: Mapping[str, Callable[[Service, Payload], Payload]] = {
+    "network.desired": desired,
+    "network.report": report,
+    "network.heartbeat": heartbeat,
+}
