@@ -37,10 +37,8 @@ def driver(kind: str, tmp_path: pathlib.Path) -> Iterator[Any]:
     driver = make(kind, tmp_path)
     driver.start(lambda _server_id: None)
     yield driver
-    for server_id in driver.states():
-        driver.destroy(server_id)
     driver.stop()
-    libvirtd.stop(tmp_path / "libvirt")
+    make(kind, tmp_path).remove_everything()
 
 
 @pytest.fixture
@@ -195,6 +193,35 @@ def test_a_flavor_change_takes_effect_with_the_next_start(driver: Any, images: I
     driver.prepare(larger)
     driver.power(doc.id, "start", larger)
     assert driver.document(doc.id) == larger
+
+
+def test_halting_ends_guests_and_keeps_their_files(driver: Any, images: Images, kind: str, tmp_path: pathlib.Path) -> None:
+    doc = created(driver, images)
+    driver.unfreeze(doc.id)
+    driver.stop()
+    other = make(kind, tmp_path)
+    other.halt(0.0)
+    assert not has_device(doc.nics[0].tap)
+    driver = make(kind, tmp_path)
+    driver.start(lambda _server_id: None)
+    assert driver.states() == {doc.id: "shutdown"}
+    driver.power(doc.id, "start")
+    assert driver.state(doc.id) == "running"
+    driver.stop()
+
+
+def test_removing_everything_leaves_no_server(driver: Any, images: Images, kind: str, tmp_path: pathlib.Path) -> None:
+    doc = created(driver, images)
+    driver.unfreeze(doc.id)
+    driver.stop()
+    other = make(kind, tmp_path)
+    other.remove_everything()
+    assert not has_device(doc.nics[0].tap)
+    assert libvirtd.running(tmp_path / "libvirt", "libvirtd") is None
+    driver = make(kind, tmp_path)
+    driver.start(lambda _server_id: None)
+    assert driver.states() == {}
+    driver.stop()
 
 
 @pytest.mark.real

@@ -21,6 +21,8 @@ from pileus.kernel.loops import Loop
 _log = logging.getLogger(__name__)
 
 _START_AGAIN_SECONDS = 3.0
+_HALT_SECONDS = 60.0
+"""How long guests may take to shut down when the whole host is halted."""
 
 
 def assemble(env: AgentEnv) -> Agent:
@@ -59,6 +61,10 @@ def assemble(env: AgentEnv) -> Agent:
             driver.stop()
         book.close()
 
+    def halt() -> None:
+        driver.halt(_HALT_SECONDS)
+        keeper.forget_boot()
+
     def when_ready(act: Any) -> Any:
         return lambda _subject: act() if calls.ready.is_set() else None
 
@@ -68,7 +74,7 @@ def assemble(env: AgentEnv) -> Agent:
         Loop("compute_hypervisor", 2.0, when_ready(driver.watch)),
         Loop("compute_tidy", 600.0, when_ready(keeper.tidy)),
     )
-    return Agent(calls=calls.methods(), loops=loops, start=start, stop=stop)
+    return Agent(calls=calls.methods(), loops=loops, start=start, stop=stop, halt=halt, remove=driver.remove_everything)
 
 
 def make_driver(env: AgentEnv) -> ComputeDriver:

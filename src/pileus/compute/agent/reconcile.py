@@ -133,6 +133,10 @@ class Keeper:
             if not self._calls.busy(server_id):
                 self._calls.expected[server_id] = state
 
+    def forget_boot(self) -> None:
+        """Take the next start for a boot of the host: guests that should run will be started again."""
+        self._boot_mark.unlink(missing_ok=True)
+
     def tidy(self) -> None:
         """Housekeeping of driver and memory."""
         self._driver.tidy()

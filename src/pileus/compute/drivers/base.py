@@ -119,6 +119,14 @@ class ComputeDriver(Protocol):
         """Called every few minutes: remove what nobody needs any more, such as old cached images."""
         ...
 
+    def halt(self, seconds: float) -> None:
+        """End all guests and the driver's helpers, keep their files; guests get that long to shut down by themselves. Called instead of `start`."""
+        ...
+
+    def remove_everything(self) -> None:
+        """Remove all servers and every other trace of the driver on the host. Called instead of `start`."""
+        ...
+
 
 _DO: Mapping[Action, frozenset[PowerState]] = {
     "start": frozenset({"shutdown", "crashed"}),

@@ -213,6 +213,18 @@ class FakeDriver:
     def tidy(self) -> None:
         """Nothing of the fake's piles up."""
 
+    def halt(self, seconds: float) -> None:  # noqa: ARG002 - these guests need no time
+        if self._path.exists():
+            self.start(self._changed)
+            for server_id, state in self.states().items():
+                if state in {"running", "paused"}:
+                    self._power(server_id, "stop", None)
+            self.stop()
+
+    def remove_everything(self) -> None:
+        for path in self._path.parent.glob(self._path.name + "*"):
+            path.unlink()
+
     # inside
 
     def _enter(self, call: str) -> None:

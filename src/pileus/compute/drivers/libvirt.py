@@ -23,13 +23,14 @@ from pileus.compute.drivers.base import (
     needed,
     tail,
 )
-from pileus.compute.drivers.domain_xml import Machine, render
+from pileus.compute.drivers.domain_xml import Machine, name_of, render
 from pileus.compute.drivers.host_facts import cpu_info, disk_space, memory, uptime
 from pileus.compute.drivers.image_cache import CachedImage, ImageCache
 from pileus.compute.drivers.instance_files import GIB, InstanceFiles
 from pileus.compute.wire import HostResources, ImageDoc, PowerState, ServerDoc
 from pileus.host import kvm, libvirtd, taps
 from pileus.host.libvirt import Hypervisor, LibvirtError, NoDomain
+from pileus.kernel import clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +115,10 @@ class LibvirtDriver:
                 names |= self._taps_of(server_id)
                 self._hypervisor.kill(server_id)
                 self._hypervisor.undefine(server_id)
-            for name in names:
-                taps.remove(name)
+            self._unplug(names)
         if not keep_disks:
             files.remove()
+            self._forget_logs(server_id)
 
     def power(self, server_id: str, action: Action, doc: ServerDoc | None = None) -> None:
         state = self.state(server_id)
@@ -202,7 +203,39 @@ class LibvirtDriver:
     def tidy(self) -> None:
         self._cache.tidy({image_id for _, doc in self._all_files() for image_id in _image_ids(doc)})
 
+    def halt(self, seconds: float) -> None:
+        if not self._instances.exists():
+            return
+        self.start(lambda _server_id: None)
+        running = [server_id for server_id, state in self.states().items() if state == "running"]
+        for server_id in running:
+            self.power(server_id, "press_power_button")
+        deadline = clock.monotonic() + seconds
+        while any(self.state(server_id) == "running" for server_id in running) and clock.monotonic() < deadline:
+            clock.sleep(0.2)
+        with _failing():
+            for server_id, state in self.states().items():
+                if state != "missing":
+                    names = self._taps_of(server_id)
+                    self._hypervisor.kill(server_id)
+                    self._unplug(names)
+        self._let_go()
+
+    def remove_everything(self) -> None:
+        if not self._instances.exists():
+            return
+        self.start(lambda _server_id: None)
+        for server_id in self.states():
+            self.destroy(server_id)
+        self._let_go()
+
     # inside
+
+    def _let_go(self) -> None:
+        """Disconnect, and end the daemons if they are ours."""
+        self.stop()
+        if self._own is not None:
+            libvirtd.stop(self._own)
 
     def _boot(self, server_id: str, doc: ServerDoc | None) -> None:
         """Start a guest that is off, from the newest document there is."""
@@ -238,6 +271,16 @@ class LibvirtDriver:
     def _plug(self, doc: ServerDoc | None) -> None:
         for nic in doc.nics if doc else ():
             taps.ensure(nic.tap, guest_mac=nic.mac, mtu=nic.mtu)
+
+    def _unplug(self, names: set[str]) -> None:
+        for name in names:
+            taps.remove(name)
+
+    def _forget_logs(self, server_id: str) -> None:
+        """Remove what libvirt logged about QEMU's starts for the server."""
+        logs = self._own / "log" if self._own is not None else pathlib.Path("/var/log/libvirt")
+        for path in (logs / "qemu").glob(f"{name_of(server_id)}.log*"):
+            path.unlink(missing_ok=True)
 
     def _taps_of(self, server_id: str) -> set[str]:
         interfaces = self._hypervisor.description(server_id).findall("./devices/interface/target")

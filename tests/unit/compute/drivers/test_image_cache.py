@@ -58,6 +58,13 @@ def test_a_raw_image_is_kept_as_it_is(cache: ImageCache, images: Images) -> None
     assert found.path.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_empty_part_of_a_raw_image_takes_no_space(cache: ImageCache, images: Images) -> None:
+    content = b"start" + b"\0" * (1 << 22) + b"middle" + b"\0" * (1 << 22)
+    found = cache.fetch(images.add(content), images)
+    assert found.path.read_bytes() == content
+    assert found.path.stat().st_blocks * 512 < 1 << 20
+
+
 def test_a_qcow2_image_shows_its_virtual_size(cache: ImageCache, images: Images, tmp_path: pathlib.Path) -> None:
     found = cache.fetch(images.add(made(tmp_path, "qcow2", "-c"), "qcow2"), images)
     assert (found.format, found.virtual_size) == ("qcow2", len(RAW))
