@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pileus.compute.agent.calls import Calls
 from pileus.compute.wire import Desired, DesiredServer, PowerState, Report
+from pileus.kernel import clock
 from pileus.kernel.bus import Bus, BusTimeout, BusUnavailable, RemoteError
 from pileus.kernel.errors import Failure, Unavailable
 
@@ -25,6 +26,8 @@ _RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _FULL_EVERY = 10
 """Every tenth pull by time is a full one."""
 _GATHER_SECONDS = 0.2
+_PULL_GAP_SECONDS = 1.0
+"""Nudges come with every change, the calls have done the work by then: pulling once a second is enough."""
 
 
 @dataclass
@@ -53,6 +56,7 @@ class Keeper:
         self._version = 0
         self._pulls = 0
         self._pulled = False
+        self._pulled_at = float("-inf")
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -89,7 +93,10 @@ class Keeper:
         """Get what shall be here and make it so. Raises what the bus raises."""
         full = self._version == 0 or self._pulls % _FULL_EVERY == 0
         self._pulls += 1
-        here = self._driver.states()
+        self._pulled_at = clock.monotonic()
+        here = (
+            self._driver.states() if full else {}
+        )  # taken before the question: what comes later is not listed, and no stray
         asked = {"host": self._host, "since": 0 if full else self._version}
         desired = Desired.from_dict(self._bus.call(_CONTROLLER, "compute.desired", asked, timeout=30.0))
         if desired.version < self._version:
@@ -100,15 +107,17 @@ class Keeper:
             return
         rebooted = full and self._has_booted()
         for server in desired.servers:
-            self._guarded(server.id, lambda server=server: self._take_up(server, here, rebooted=rebooted))
+            self._guarded(server.id, lambda server=server: self._take_up(server, rebooted=rebooted))
         for server_id in desired.gone:
-            if server_id in here:
+            if server_id in here or (not full and self._has(server_id)):
                 self._guarded(server_id, lambda server_id=server_id: self._remove(server_id))
-        if desired.full:
+        if full and desired.full:
             self._remove_strays(set(here) - {server.id for server in desired.servers}, listed=bool(desired.servers))
             if rebooted:
                 self._remember_boot()
-        self._version = desired.version
+        self._version = (
+            desired.version if full or not desired.full else 0
+        )  # a full answer that was not expected is asked for again
         self._pulled = True
 
     def report(self) -> None:
@@ -156,6 +165,9 @@ class Keeper:
         while True:
             with self._condition:
                 self._condition.wait_for(lambda: self._stopping or self._wanted != _Wanted())
+                gap = self._pulled_at + _PULL_GAP_SECONDS - clock.monotonic()
+                if self._wanted == _Wanted(pull=True) and gap > 0:
+                    self._condition.wait_for(lambda: self._stopping or self._wanted != _Wanted(pull=True), timeout=gap)
                 if self._stopping:
                     return
                 wanted, self._wanted = self._wanted, _Wanted()
@@ -203,14 +215,16 @@ class Keeper:
         except Failure as failure:
             _log.warning("server %s cannot be kept as it shall be: %s", server_id, failure.message)
 
-    def _take_up(self, wanted: DesiredServer, here: dict[str, PowerState], *, rebooted: bool) -> None:
+    def _has(self, server_id: str) -> bool:
+        return self._driver.state(server_id) != "missing" or self._driver.document(server_id) is not None
+
+    def _take_up(self, wanted: DesiredServer, *, rebooted: bool) -> None:
         """Bring back a guest that the host has lost, and after a boot of the host those that ran."""
         server_id = wanted.id
         if self._calls.touched_within(server_id, _QUIET_SECONDS) or self._calls.book.is_gone(server_id):
             return
         state = self._driver.state(server_id)
-        lost = state == "missing" and here.get(server_id) == "missing" and self._driver.document(server_id) is not None
-        if lost:
+        if state == "missing" and self._driver.document(server_id) is not None:
             _log.warning("server %s has disks and no guest; it is defined again", server_id)
             self._driver.create(wanted.doc)
             if wanted.power_state == "running":
