@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests import databases
 from tests.sandbox import TOP, Sandbox, Underlay, forward
 
 PROBE = TOP / "tests/probe"
@@ -41,6 +43,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     forward.skip_where_impossible(items)
+
+
+@pytest.fixture(params=databases.KINDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database: the test runs on SQLite, PostgreSQL and MariaDB."""
+    with databases.database_url(request.param, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

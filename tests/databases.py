@@ -1,11 +1,18 @@
-"""Databases for tests: a file of SQLite always, a private PostgreSQL server where one is installed.
+"""Databases for tests: a file of SQLite, and private servers of PostgreSQL and MariaDB.
 
-The server is started once per test session, in a temporary folder, reachable by its unix socket alone, with durability off. Each test gets a database
-of its own. As root it runs as the user `postgres`, because PostgreSQL refuses root.
+A server is started once per test process when the first test wants it, in a temporary folder, reachable by its unix socket
+alone, with durability off. Each test gets a database of its own. Where a server is not installed its tests are skipped,
+except under CI=true, where they fail: a machine that is to run everything must not pass over two databases in silence.
+
+    @pytest.fixture(params=KINDS)                      or the fixture `any_database_url` of tests/conftest.py
+    def url(request, tmp_path):
+        with database_url(request.param, tmp_path) as url:
+            yield url
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pathlib
@@ -13,12 +20,20 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
-KINDS = ("sqlite", "postgresql")
+KINDS = ("sqlite", "postgresql", "mariadb")
+
+
+def missing(what: str) -> None:
+    """A server that is not there: a failure where everything has to be tested, a skipped test elsewhere."""
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(f"{what} is not installed; `make install` with the argument test installs it")
+    pytest.skip(f"{what} is not installed")
 
 
 def postgresql_bin() -> pathlib.Path | None:
@@ -31,7 +46,7 @@ def postgresql_bin() -> pathlib.Path | None:
 
 
 class PostgreSQL:
-    """One private server."""
+    """One private server. As root it runs as the user `postgres`, because PostgreSQL refuses root."""
 
     def __init__(self, binaries: pathlib.Path) -> None:
         self.binaries = binaries
@@ -70,21 +85,92 @@ class PostgreSQL:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-_server: PostgreSQL | None = None
+class MariaDB:
+    """One private server, run as whoever runs the tests."""
+
+    def __init__(self, server: str) -> None:
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pileus-maria-"))
+        self.user = pwd.getpwuid(os.geteuid()).pw_name
+        data, self.socket = self.folder / "data", self.folder / "s"
+        install = ["mariadb-install-db", "--no-defaults", f"--user={self.user}", f"--datadir={data}"]
+        install += ["--auth-root-authentication-method=normal", "--skip-test-db"]
+        subprocess.run(install, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
+        argv = [server, "--no-defaults", f"--user={self.user}", f"--datadir={data}", f"--socket={self.socket}"]
+        argv += ["--skip-networking", f"--pid-file={self.folder / 'pid'}", "--innodb-flush-log-at-trx-commit=0"]
+        argv += ["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M", "--skip-log-bin", "--max-connections=400"]
+        argv += ["--character-set-server=utf8mb4", "--collation-server=utf8mb4_bin"]
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(["setpriv", "--pdeathsig=KILL", *argv], stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("MariaDB does not start:\n" + (self.folder / "log").read_text()[-2000:])
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        import MySQLdb
+
+        try:
+            MySQLdb.connect(user="root", unix_socket=str(self.socket)).close()
+        except MySQLdb.OperationalError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of an empty database, dropped afterwards."""
+        name = "t" + uuid.uuid4().hex
+        self._execute(f"CREATE DATABASE {name}")
+        try:
+            yield f"mysql://root@localhost/{name}?unix_socket={self.socket}"
+        finally:
+            self._execute(f"DROP DATABASE {name}")
+
+    def _execute(self, statement: str) -> None:
+        import MySQLdb
+
+        connection = MySQLdb.connect(user="root", unix_socket=str(self.socket))
+        try:
+            connection.cursor().execute(statement)
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_servers: dict[str, PostgreSQL | MariaDB] = {}
+
+
+def _server(kind: str) -> PostgreSQL | MariaDB:
+    """This process's server, started at the first use and stopped at its end."""
+    if kind not in _servers:
+        if kind == "postgresql":
+            binaries = postgresql_bin()
+            if binaries is None:
+                missing("PostgreSQL")
+            _servers[kind] = PostgreSQL(binaries)
+        else:
+            server = shutil.which("mariadbd") or shutil.which("mysqld")
+            if server is None:
+                missing("MariaDB")
+            _servers[kind] = MariaDB(server)
+        owner = os.getpid()
+        stop = _servers[kind].stop
+        atexit.register(lambda: stop() if os.getpid() == owner else None)  # not by children that tests fork
+    return _servers[kind]
 
 
 def postgresql() -> PostgreSQL:
-    """The session's server; skips the test where PostgreSQL is not installed."""
-    global _server
-    if _server is None:
-        binaries = postgresql_bin()
-        if binaries is None:
-            pytest.skip("PostgreSQL is not installed")
-        _server = PostgreSQL(binaries)
-        import atexit
+    """This process's PostgreSQL."""
+    return _server("postgresql")
 
-        atexit.register(_server.stop)
-    return _server
+
+def mariadb() -> MariaDB:
+    """This process's MariaDB."""
+    return _server("mariadb")
 
 
 @contextlib.contextmanager
@@ -93,5 +179,5 @@ def database_url(kind: str, folder: pathlib.Path) -> Iterator[str]:
     if kind == "sqlite":
         yield f"sqlite:///{folder / (uuid.uuid4().hex + '.db')}"
     else:
-        with postgresql().database() as url:
+        with _server(kind).database() as url:
             yield url

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pathlib
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -102,7 +103,7 @@ class Database:
         """A connection for reading: one consistent snapshot on SQLite, READ COMMITTED elsewhere."""
         with transaction(self.name), self.engine.connect() as conn:
             if self._sqlite:
-                _driver(conn).execute("BEGIN")
+                _run(conn, "BEGIN")
             yield conn  # the pool rolls back what it gets back
 
     @contextlib.contextmanager
@@ -112,21 +113,27 @@ class Database:
         With `durable=False` a power loss (not a killed process) may lose it: for records of repeatable steps.
         """
         with transaction(self.name):
-            _after.actions = []
-            with self._writer or contextlib.nullcontext(), self.engine.connect() as conn:
-                if self._sqlite:
-                    # Cannot be changed inside a transaction; it is a flag of the connection, no I/O.
-                    _driver(conn).execute("PRAGMA synchronous=" + ("FULL" if durable else "NORMAL"))
-                    _driver(conn).execute("BEGIN IMMEDIATE")
-                try:
-                    yield conn
-                    conn.commit()
-                except BaseException:
-                    conn.rollback()
-                    raise
-            actions = _after.actions
+            actions: list[Callable[[], None]] = []
+            try:
+                with self._writer or contextlib.nullcontext(), self.engine.connect() as conn:
+                    if self._sqlite:
+                        # Cannot be changed inside a transaction; it is a flag of the connection, no I/O.
+                        _run(conn, "PRAGMA synchronous=" + ("FULL" if durable else "NORMAL"))
+                        _run(conn, "BEGIN IMMEDIATE")
+                    _after.actions = actions
+                    try:
+                        yield conn
+                        conn.commit()
+                    except BaseException:
+                        conn.rollback()
+                        raise
+            finally:
+                _after.actions = None
         for action in actions:
-            action()
+            try:
+                action()
+            except Exception:
+                _log.exception("an action after the commit to %s failed", self.name)
 
     def close(self) -> None:
         """Close all pooled connections."""
@@ -135,9 +142,13 @@ class Database:
             self._engine = None
 
 
-def _driver(conn: sa.Connection) -> Any:
-    """The DBAPI connection beneath: statements without results or parameters need none of SQLAlchemy's work."""
-    return conn.connection.driver_connection
+def _run(conn: sa.Connection, statement: str) -> None:
+    """To SQLite itself: statements without results or parameters need none of SQLAlchemy's work, but for its errors."""
+    driver: Any = conn.connection.driver_connection
+    try:
+        driver.execute(statement)
+    except sqlite3.OperationalError as error:
+        raise sa.exc.OperationalError(statement, None, error) from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

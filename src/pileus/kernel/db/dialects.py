@@ -16,6 +16,8 @@ _TIME = {
     "mariadb": "SELECT utc_timestamp(6)",
 }
 
+_PASSED_OVER = (1 << 62) + 1  # no AUTO_INCREMENT gets there
+
 
 def database_time(conn: sa.Connection) -> dt.datetime:
     """The database's own clock, naive UTC: the one clock that all workers share."""
@@ -37,12 +39,16 @@ def insert_ignore(conn: sa.Connection, table: sa.Table, rows: Sequence[Mapping[s
     elif name == "sqlite":
         statement = sqlite.insert(table).on_conflict_do_nothing()
     else:
-        # Not INSERT IGNORE, which would also swallow truncation and NULLs: a no-op update touches nothing.
+        # Not INSERT IGNORE, which would also swallow truncation and NULLs: a no-op update touches nothing. It counts as
+        # a row all the same; that it took place is told by the insert id, which it sets.
         key = next(iter(table.primary_key.columns))
-        statement = mysql.insert(table).on_duplicate_key_update({key.name: key})
+        unchanged = sa.case((sa.literal_column(f"last_insert_id({_PASSED_OVER}) > 0"), key), else_=key)
+        statement = mysql.insert(table).on_duplicate_key_update({key.name: unchanged})
     # Without this option the count of an INSERT is known on SQLite alone.
     statement = statement.execution_options(preserve_rowcount=True)
     result = conn.execute(statement, list(rows) if len(rows) > 1 else dict(rows[0]))
+    if name in {"mysql", "mariadb"} and len(rows) == 1 and result.lastrowid == _PASSED_OVER:
+        return 0
     return max(result.rowcount, 0)
 
 
