@@ -60,10 +60,10 @@ def create_rbac_policy(call: Call) -> dict[str, Any]:
 def update_rbac_policy(call: Call) -> dict[str, Any]:
     """Give the access to another project."""
     wanted = c.item(call, RBAC_POLICY)
-    target = wanted.get("target_tenant") if isinstance(wanted, dict) else None
-    facts = {"target_is_everybody": target == "*"}
+    facts = {"target_is_everybody": isinstance(wanted, dict) and wanted.get("target_tenant") == "*"}
     current, values = c.parse_change(call, RBAC_POLICY, ATTRIBUTES, call.params["id"], lambda _body: facts)
-    return c.answer(call, RBAC_POLICY, logic.update_policy(call.service, current["id"], values.get("target_tenant", current["target_tenant"])))
+    target = str(values.get("target_tenant", current["target_tenant"]))
+    return c.answer(call, RBAC_POLICY, logic.update_policy(call.service, current["id"], target))
 
 
 @operations("DELETE", "/rbac-policies/{id}", rule="delete_rbac_policy", late=True, status=204)

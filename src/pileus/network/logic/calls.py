@@ -70,13 +70,7 @@ def _changed_ports(conn: sa.Connection, said: wire.Report) -> list[Any]:
 
 def _state(row: Any, said: wire.Report) -> str | None:
     """The state the report gives a port; None where it says nothing of it."""
-    state = said.ports.get(row.id)
-    if state is None:
-        # Ports of routers and DHCP that a host does not report by themselves are as their owner is.
-        if row.device_owner.startswith("network:router") and row.device_id in said.routers:
-            return wire.ACTIVE if said.routers[row.device_id] == wire.ACTIVE else wire.DOWN
-        return wire.DOWN if said.complete and not row.device_owner.startswith("network:") else None
-    return state
+    return said.ports.get(row.id, wire.DOWN if said.complete else None)
 
 
 def _ports(change: Change, said: wire.Report) -> None:

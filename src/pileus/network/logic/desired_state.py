@@ -58,7 +58,8 @@ def networks(conn: sa.Connection, host: str, ids: Sequence[str], dns_domain: str
     if not ids:
         return []
     rows = conn.execute(sa.select(t.networks).where(t.networks.c.id.in_(ids))).all()
-    subnets = grouped(conn, sa.select(t.subnets.c.network_id, t.subnets).order_by(t.subnets.c.id), t.subnets.c.network_id, ids)
+    everything: Any = t.subnets
+    subnets = grouped(conn, sa.select(t.subnets.c.network_id, everything).order_by(t.subnets.c.id), t.subnets.c.network_id, ids)
     table = t.ports
     query = sa.select(
         table.c.network_id,
@@ -72,9 +73,13 @@ def networks(conn: sa.Connection, host: str, ids: Sequence[str], dns_domain: str
     ).where(table.c.host_id != "")
     bound = grouped(conn, query, table.c.network_id, ids)
     taken = t.allocations
-    query = sa.select(taken.c.network_id, taken.c.port_id, taken.c.subnet_id, taken.c.ip_address)
+    query_taken: sa.Select[Any] = (
+        sa.select(table.c.network_id, taken.c.port_id, taken.c.subnet_id, taken.c.ip_address)
+        .join(taken, taken.c.port_id == table.c.id)
+        .where(table.c.host_id != "")
+    )
     addresses: dict[str, list[Any]] = {}
-    for found in grouped(conn, query, taken.c.network_id, ids).values():
+    for found in grouped(conn, query_taken, table.c.network_id, ids).values():
         for row in found:
             addresses.setdefault(row.port_id, []).append(row)
     vteps = _vteps(conn)

@@ -149,9 +149,9 @@ def insert_port(
     taken = addresses.allocate(change.conn, subnets, network.id, row["id"], device_owner, fixed_ips)
     members = sorted(set(groups))
     _join(change, row["id"], members)
-    shape = types.SimpleNamespace(**row)
-    concerns.port_changed(change, None, concerns.state_of(shape, taken, members))
-    return render.port(shape, [{"subnet_id": subnet, "ip_address": ip} for subnet, ip in taken], members, [])
+    concerns.port_changed(change, None, concerns.state_of(types.SimpleNamespace(**row), taken, members))
+    values = [row[name] for name in render.PORT_COLUMNS]
+    return render.port(values, [{"subnet_id": subnet, "ip_address": ip} for subnet, ip in taken], members, [])
 
 
 def _bind(change: Change, network_id: str, host: str, vnic_type: str, device_owner: str) -> dict[str, Any]:
@@ -197,11 +197,6 @@ def state(change: Change, port_id: str, *, lock: bool = False) -> tuple[Any, con
     return row, concerns.state_of(row, addresses.held(change.conn, port_id), members)
 
 
-def show(conn: sa.Connection, port_id: str) -> dict[str, Any]:
-    """A port's dictionary."""
-    return render.ports(conn, [fetch(conn, t.ports, port_id, errors.PortNotFound)])[0]
-
-
 # -- change ----------------------------------------------------------------------------------------------------------
 
 
@@ -212,18 +207,21 @@ def update_port(service: Service, port_id: str, values: Values, revision: int | 
         check_revision(row, revision)
         columns = {_COLUMNS[name]: value for name, value in values.items() if name in _COLUMNS}
         _check_mac(row, columns)
-        _change_security(change, row, values, columns)
+        members = _change_security(change, row, before.groups, values, columns)
         _change_binding(change, row, values, columns)
         if "fixed_ips" in values:
             _change_addresses(change, row, values)
         _write(change, row, columns)
-        _, after = state(change, port_id)
+        held = addresses.held(change.conn, port_id) if "fixed_ips" in values else before.ips
+        row = fetch(change.conn, t.ports, port_id, errors.PortNotFound)
+        after = concerns.state_of(row, held, members)
         concerns.port_changed(change, before, after)
         if before.ips != after.ips:
             floating.addresses_changed(change, port_id, {address for _, address in after.ips})
             if row.device_owner.startswith("compute:") and ids.is_uuid_like(row.device_id):
                 change.tell_compute("network-changed", row.device_id, port_id)
-        return show(change.conn, port_id)
+        ips = [{"subnet_id": subnet, "ip_address": ip} for subnet, ip in sorted(held)]
+        return render.port(row, ips, sorted(members), render.tags_of(change.conn, [port_id]).get(port_id, []))
 
 
 def _write(change: Change, row: Any, columns: dict[str, Any]) -> None:
@@ -251,10 +249,11 @@ def _check_mac(row: Any, columns: dict[str, Any]) -> None:
         )
 
 
-def _change_security(change: Change, row: Any, values: Values, columns: dict[str, Any]) -> None:
-    """Groups, port security and address pairs depend on each other."""
+def _change_security(
+    change: Change, row: Any, now: frozenset[str], values: Values, columns: dict[str, Any]
+) -> frozenset[str]:
+    """Groups, port security and address pairs depend on each other; the groups the port then has."""
     security = values.get("port_security_enabled", row.port_security_enabled)
-    now = set(change.conn.execute(sa.select(t.port_groups.c.security_group_id).where(t.port_groups.c.port_id == row.id)).scalars())
     wanted = values.get("security_groups")
     if not security and (wanted or (wanted is None and now)):
         raise errors.PortSecurityPortHasSecurityGroup(
@@ -275,6 +274,7 @@ def _change_security(change: Change, row: Any, values: Values, columns: dict[str
     if pairs is not None:
         mac = columns.get("mac_address", row.mac_address)
         columns["allowed_address_pairs"] = [{"ip_address": p["ip_address"], "mac_address": p.get("mac_address") or mac} for p in pairs]
+    return now if wanted is None else frozenset(wanted)
 
 
 def _change_binding(change: Change, row: Any, values: Values, columns: dict[str, Any]) -> None:
@@ -338,4 +338,4 @@ def delete_own(change: Change, network_id: str) -> None:
     change.conn.execute(sa.delete(t.dhcp_bindings).where(t.dhcp_bindings.c.network_id == network_id))
 
 
-__all__ = ["create_ports", "delete_own", "delete_port", "insert_port", "remove_port", "show", "state", "update_port"]
+__all__ = ["create_ports", "delete_own", "delete_port", "insert_port", "remove_port", "state", "update_port"]

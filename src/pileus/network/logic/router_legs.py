@@ -160,7 +160,7 @@ def _check_overlap(change: Change, router_id: str, new: list[tuple[str, str]]) -
             if id == new_id:
                 raise errors.BadRequest(f"Bad router request: Router already has a port on subnet {id}.")
             one, two = ipaddress.ip_network(cidr), ipaddress.ip_network(new_cidr)
-            if one.version == two.version and one.overlaps(two):  # type: ignore[arg-type]
+            if one.version == two.version and one.overlaps(two):
                 raise errors.BadRequest(
                     f"Bad router request: Cidr {new_cidr} of subnet {new_id} overlaps with cidr {cidr} of subnet {id}."
                 )

@@ -130,7 +130,7 @@ def create_rules(service: Service, context: Context, items: Sequence[Values]) ->
         made = [_create_rule(change, context, checked(values)) for values in items]
         first = items[0]["security_group_id"]
         update(change.conn, t.security_groups, first, {})
-        concerns.rules_changed(change, first, [values.get("remote_group_id") for values in items if values.get("remote_group_id")])
+        concerns.rules_changed(change, first, [str(values["remote_group_id"]) for values in items if values.get("remote_group_id")])
         table = t.security_group_rules
         rows = {row.id: row for row in change.conn.execute(sa.select(table).where(table.c.id.in_(made)))}
         return render.security_group_rules(change.conn, [rows[id] for id in made])

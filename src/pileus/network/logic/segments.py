@@ -78,7 +78,7 @@ def _insert(conn: sa.Connection, network_id: str, network_type: str, physical_ne
 def _take_vni(conn: sa.Connection, options: Any, network_id: str) -> int:
     """Random ones first, a gap found by the database when the range is nearly full."""
     table = t.segments
-    low, high = options.vni_min, options.vni_max
+    low, high = int(options.vni_min), int(options.vni_max)
     wanted = {low + ids.random_below(high - low + 1) for _ in range(_CANDIDATES)}
     query = sa.select(table.c.segmentation_id).where(
         table.c.network_type == "vxlan", table.c.physical_network == "", table.c.segmentation_id.in_(wanted)

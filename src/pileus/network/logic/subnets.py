@@ -109,7 +109,7 @@ def _check_modes(values: Values) -> None:
 def _check_overlap(change: Change, network_id: str, cidr: IpNetwork) -> None:
     query = sa.select(t.subnets.c.id, t.subnets.c.cidr).where(t.subnets.c.network_id == network_id, t.subnets.c.ip_version == cidr.version)
     for id, other in change.conn.execute(query):
-        if cidr.overlaps(ipaddress.ip_network(other)):  # type: ignore[arg-type]
+        if cidr.overlaps(ipaddress.ip_network(other)):
             raise errors.InvalidInput(
                 f"Requested subnet with cidr: {cidr} for network: {network_id} overlaps with another subnet. Subnet with CIDR {other} and id {id}"
             )
@@ -177,7 +177,7 @@ def checked_pools(cidr: IpNetwork, pools: Sequence[Mapping[str, str]], gateway: 
 
 
 def _at_edge(cidr: IpNetwork, start: Any, end: Any) -> bool:
-    return start == cidr.network_address or end == cidr.broadcast_address
+    return bool(start == cidr.network_address or end == cidr.broadcast_address)
 
 
 def _check_limits(options: Any, values: Values) -> None:

@@ -24,7 +24,7 @@ def grouped(conn: sa.Connection, query: sa.Select[Any], column: sa.ColumnElement
     """The rows of `query`, whose first column is `column`, for these ids, by id. Ids go in chunks below every database's limit."""
     found: dict[str, list[Row]] = {}
     for start in range(0, len(ids), _CHUNK):
-        for row in conn.execute(query.where(column.in_(ids[start : start + _CHUNK]))):
+        for row in conn.execute(query.where(column.in_(ids[start : start + _CHUNK]))).fetchall():
             found.setdefault(row[0], []).append(row)
     return found
 
@@ -141,48 +141,74 @@ def groups_of(conn: sa.Connection, port_ids: Sequence[str]) -> dict[str, list[Ro
 
 def ports(conn: sa.Connection, rows: Sequence[Row], _viewer: str | None = None) -> list[Body]:
     """Ports with their addresses and security groups."""
-    ids = [row.id for row in rows]
+    ids = [row[0] for row in rows]
     addresses, groups, tags = addresses_of(conn, ids), groups_of(conn, ids), tags_of(conn, ids)
     none: list[Row] = []
     return [
         port(
             row,
-            [{"subnet_id": item[1], "ip_address": item[2]} for item in addresses.get(row.id, none)],
-            [item[1] for item in groups.get(row.id, none)],
-            tags.get(row.id, []),
+            [{"subnet_id": item[1], "ip_address": item[2]} for item in addresses.get(row[0], none)],
+            [item[1] for item in groups.get(row[0], none)],
+            tags.get(row[0]) or [],
         )
         for row in rows
     ]
 
 
-def port(row: Row, fixed_ips: list[dict[str, str]], groups: list[str], tags: list[str]) -> Body:
-    """One port from its row and what belongs to it."""
+PORT_COLUMNS = tuple(column.name for column in t.ports.columns)
+
+
+def port(row: Sequence[Any], fixed_ips: list[dict[str, str]], groups: list[str], tags: list[str]) -> Body:
+    """One port from its row (or its values in the order of PORT_COLUMNS) and what belongs to it."""
+    (
+        id,
+        project_id,
+        name,
+        network_id,
+        mac_address,
+        admin_state_up,
+        status,
+        device_id,
+        device_owner,
+        port_security_enabled,
+        host_id,
+        vnic_type,
+        vif_type,
+        vif_details,
+        profile,
+        allowed_address_pairs,
+        extra_dhcp_opts,
+        description,
+        revision_number,
+        created_at,
+        updated_at,
+    ) = row
     return {
-        "id": row.id,
-        "name": row.name,
-        "network_id": row.network_id,
-        "mac_address": row.mac_address,
-        "admin_state_up": row.admin_state_up,
-        "status": row.status,
-        "device_id": row.device_id,
-        "device_owner": row.device_owner,
+        "id": id,
+        "name": name,
+        "network_id": network_id,
+        "mac_address": mac_address,
+        "admin_state_up": admin_state_up,
+        "status": status,
+        "device_id": device_id,
+        "device_owner": device_owner,
         "fixed_ips": fixed_ips,
-        "allowed_address_pairs": row.allowed_address_pairs,
-        "extra_dhcp_opts": row.extra_dhcp_opts,
+        "allowed_address_pairs": allowed_address_pairs,
+        "extra_dhcp_opts": extra_dhcp_opts,
         "security_groups": groups,
-        "port_security_enabled": row.port_security_enabled,
-        "binding:host_id": row.host_id,
-        "binding:vnic_type": row.vnic_type,
-        "binding:profile": row.profile,
-        "binding:vif_type": row.vif_type,
-        "binding:vif_details": row.vif_details,
-        "description": row.description,
+        "port_security_enabled": port_security_enabled,
+        "binding:host_id": host_id,
+        "binding:vnic_type": vnic_type,
+        "binding:profile": profile,
+        "binding:vif_type": vif_type,
+        "binding:vif_details": vif_details,
+        "description": description,
         "tags": tags,
-        "created_at": clock.iso(row.created_at),
-        "updated_at": clock.iso(row.updated_at),
-        "revision_number": row.revision_number,
-        "tenant_id": row.project_id,
-        "project_id": row.project_id,
+        "created_at": clock.iso(created_at),
+        "updated_at": clock.iso(updated_at),
+        "revision_number": revision_number,
+        "tenant_id": project_id,
+        "project_id": project_id,
     }
 
 
