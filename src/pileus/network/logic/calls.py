@@ -26,12 +26,30 @@ def heartbeat(service: Service, payload: Payload) -> Payload:
     """`network.heartbeat`: the agents of a host live. A new or returning one is given work by the loops."""
     if agents.heartbeat(service, str(payload["host"]), list(payload["agents"])):
         service.loops.nudge("placement")
+    _note_vtep(service, str(payload["host"]), payload.get("vtep"))
     return {}
+
+
+def _note_vtep(service: Service, host: str, vtep: str | None) -> None:
+    """Record a host's tunnel address; the hosts that share a network with it have to learn it."""
+    if vtep is None:
+        return
+    other = sa.and_(t.agents.c.host == host, t.agents.c.vtep != vtep)
+    with service.db.read() as conn:
+        if conn.execute(sa.select(t.agents.c.id).where(other)).first() is None:
+            return
+    with changing(service) as change:
+        change.conn.execute(sa.update(t.agents).where(other).values(vtep=vtep))
+        query = sa.select(t.ports.c.network_id).where(t.ports.c.host_id == host).distinct()
+        for peer, networks in change.hosts_with("network", change.conn.execute(query).scalars()).items():
+            if peer != host:
+                change.touch(peer, "network", networks)
 
 
 def report(service: Service, payload: Payload) -> Payload:
     """`network.report`: the states of what a host has. What changed is written; compute is told by a loop."""
     said = wire.from_dict(wire.Report, payload)
+    _note_vtep(service, said.host, said.agent.get("vtep"))
     if not _news(service, said):
         return {}
     with changing(service) as change:
@@ -43,16 +61,7 @@ def report(service: Service, payload: Payload) -> Payload:
 def _news(service: Service, said: wire.Report) -> bool:
     """Whether a report says anything new: most do not, and cost one read."""
     with service.db.read() as conn:
-        if _vtep_changed(conn, said) or _changed_ports(conn, said):
-            return True
-        return bool(_changed_floating(conn, said))
-
-
-def _vtep_changed(conn: sa.Connection, said: wire.Report) -> bool:
-    vtep = said.agent.get("vtep")
-    if vtep is None:
-        return False
-    return conn.execute(sa.select(t.agents.c.id).where(t.agents.c.host == said.host, t.agents.c.vtep != vtep)).first() is not None
+        return bool(_changed_ports(conn, said) or _changed_floating(conn, said))
 
 
 def _changed_ports(conn: sa.Connection, said: wire.Report) -> list[Any]:
@@ -85,19 +94,6 @@ def _ports(change: Change, said: wire.Report) -> None:
         if row.device_owner.startswith("compute:") and ids.is_uuid_like(row.device_id):
             up = _state(row, said) == wire.ACTIVE
             change.tell_compute("network-vif-plugged" if up else "network-vif-unplugged", row.device_id, row.id)
-    vtep = said.agent.get("vtep")
-    if vtep is not None and _vtep_changed(change.conn, said):
-        change.conn.execute(sa.update(t.agents).where(t.agents.c.host == said.host).values(vtep=vtep))
-        _peers_changed(change, said.host)
-
-
-def _peers_changed(change: Change, host: str) -> None:
-    """Every other host with a network of this one has to learn its new tunnel address."""
-    query = sa.select(t.ports.c.network_id).where(t.ports.c.host_id == host).distinct()
-    networks = list(change.conn.execute(query).scalars())
-    for other, ids_ in change.hosts_with("network", networks).items():
-        if other != host:
-            change.touch(other, "network", ids_)
 
 
 def _changed_floating(conn: sa.Connection, said: wire.Report) -> list[tuple[str, str]]:
