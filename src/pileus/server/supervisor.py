@@ -15,10 +15,9 @@ import pathlib
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
 
-from pileus.kernel import log
+from pileus.kernel import clock, log
 from pileus.kernel.config import Config
 from pileus.kernel.errors import ConfigurationError
 from pileus.kernel.room import Room
@@ -119,7 +118,7 @@ class Supervisor:
             pid_file(self.config.home).unlink(missing_ok=True)
 
     def _start_missing(self) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         for child in self.children:
             if not child.pid and child.not_before <= now:
                 self._fork(child)
@@ -127,7 +126,7 @@ class Supervisor:
     def _fork(self, child: Child) -> None:
         pid = os.fork()
         if pid:
-            child.pid, child.started = pid, time.monotonic()
+            child.pid, child.started = pid, clock.monotonic()
             return
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
         code = 1
@@ -155,11 +154,11 @@ class Supervisor:
                     self._ended(child, status)
 
     def _ended(self, child: Child, status: int) -> None:
-        lived = time.monotonic() - child.started
+        lived = clock.monotonic() - child.started
         child.pid = 0
         child.failures = child.failures + 1 if lived < 5 else 0
         # At once the first time; a process that keeps dying must not take the machine with it.
-        child.not_before = time.monotonic() + (0 if child.failures < 2 else min(2.0**child.failures / 4, 15.0))
+        child.not_before = clock.monotonic() + (0 if child.failures < 2 else min(2.0**child.failures / 4, 15.0))
         if not self.stopping:
             _log.warning("%s ended with status %s after %.1f s, restarting", child.name, status, lived)
 
@@ -174,8 +173,8 @@ class Supervisor:
             listener.close()
         for group in groups:
             self._signal(group, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while any(child.pid for child in group) and time.monotonic() < deadline:
+            deadline = clock.monotonic() + STOP_SECONDS
+            while any(child.pid for child in group) and clock.monotonic() < deadline:
                 signal.sigtimedwait({signal.SIGCHLD}, 0.2)
                 self._reap()
             self._signal(group, signal.SIGKILL)
