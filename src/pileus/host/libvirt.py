@@ -34,10 +34,16 @@ _UNDEFINE = (
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
 )
+_TRANSPORT = (libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE)
+_UNREACHABLE = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_RPC)
 
 
 class LibvirtError(Exception):
     """libvirt refused or cannot be reached; the text is libvirt's own."""
+
+
+class Lost(LibvirtError):
+    """libvirt does not answer, or stopped answering in the middle: what was asked may or may not have been done."""
 
 
 class NoDomain(LibvirtError):
@@ -199,8 +205,11 @@ def _failing() -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         text = error.get_error_message() or str(error)
-        kind = NoDomain if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN else LibvirtError
-        raise kind(text) from error
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            raise NoDomain(text) from error
+        if error.get_error_domain() in _TRANSPORT or error.get_error_code() in _UNREACHABLE:
+            raise Lost(text) from error
+        raise LibvirtError(text) from error
 
 
 _events_lock = threading.Lock()

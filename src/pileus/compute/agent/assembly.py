@@ -15,7 +15,7 @@ from pileus.compute.drivers.base import ComputeDriver
 from pileus.compute.drivers.fake import FakeDriver, FakeHost
 from pileus.kernel.assembly import Agent, AgentEnv
 from pileus.kernel.context import service_context
-from pileus.kernel.errors import ConfigurationError
+from pileus.kernel.errors import ConfigurationError, Failure
 from pileus.kernel.loops import Loop
 
 _log = logging.getLogger(__name__)
@@ -65,13 +65,19 @@ def assemble(env: AgentEnv) -> Agent:
         driver.halt(_HALT_SECONDS)
         keeper.forget_boot()
 
+    def look_after() -> None:
+        try:
+            driver.watch()
+        except Failure as failure:
+            _log.warning("the hypervisor is away: %s", failure.message)
+
     def when_ready(act: Any) -> Any:
         return lambda _subject: act() if calls.ready.is_set() else None
 
     loops = (
         Loop("compute_desired", 30.0, when_ready(keeper.want_pull)),
         Loop("compute_report", env.options.report_seconds, when_ready(keeper.want_report)),
-        Loop("compute_hypervisor", 2.0, when_ready(driver.watch)),
+        Loop("compute_hypervisor", 2.0, when_ready(look_after)),
         Loop("compute_tidy", 600.0, when_ready(keeper.tidy)),
     )
     return Agent(calls=calls.methods(), loops=loops, start=start, stop=stop, halt=halt, remove=driver.remove_everything)

@@ -7,16 +7,27 @@ hard stop never waits for it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pileus.compute.agent.epochs import EpochBook
 from pileus.compute.agent.jobs import Job, Jobs
-from pileus.compute.drivers.base import Action, ComputeDriver, DriverFailed, ImageRefused, ImageSource, NotPrepared
+from pileus.compute.drivers.base import (
+    Action,
+    ComputeDriver,
+    DriverFailed,
+    HypervisorLost,
+    ImageRefused,
+    ImageSource,
+    NotPrepared,
+)
 from pileus.compute.wire import POWER_ACTIONS, PowerState, ServerDoc
 from pileus.kernel import clock
 from pileus.kernel.errors import Invalid
+
+_log = logging.getLogger(__name__)
 
 _IMMEDIATE: Mapping[str, Action] = {
     "start": "start",
@@ -32,6 +43,10 @@ _PRESS_SECONDS = 10.0
 """A guest that is still booting does not hear its power button: it is pressed again."""
 _POLL_SECONDS = 0.5
 _DEFAULT_TIMEOUT = 60.0
+_LOST_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Waits between tries while the hypervisor's service is away: as long as a restart of it takes."""
+
+_T = TypeVar("_T")
 
 
 class Calls:
@@ -83,7 +98,7 @@ class Calls:
                 self.jobs.ensure(doc.id, "fetch", lambda _job: self._fetch(doc))
                 return {"state": "fetching", "error": None}
             try:
-                self.driver.prepare(doc)
+                self._steadily(lambda: self.driver.prepare(doc))
             except (ImageRefused, DriverFailed, NotPrepared) as failure:
                 return {"state": "failed", "error": failure.message}
         return {"state": "ready", "error": None}
@@ -92,13 +107,13 @@ class Calls:
         """Network devices and guest, paused."""
         doc = ServerDoc.from_dict(payload["doc"])
         with self._entered(payload):
-            self.driver.create(doc)
+            self._steadily(lambda: self.driver.create(doc))
             return self._settled(doc.id)
 
     def resume(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Let a created guest run."""
         with self._entered(payload):
-            self.driver.unfreeze(payload["id"])
+            self._steadily(lambda: self.driver.unfreeze(payload["id"]))
             return self._settled(payload["id"])
 
     def destroy(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +121,7 @@ class Calls:
         server_id, keep_disks = payload["id"], bool(payload.get("keep_disks"))
         with self._entered(payload):
             self.jobs.drop(server_id)
-            self.driver.destroy(server_id, keep_disks=keep_disks)
+            self._steadily(lambda: self.driver.destroy(server_id, keep_disks=keep_disks))
             self.expected.pop(server_id, None)
             if not keep_disks:
                 self.book.mark(server_id, gone=True)
@@ -121,9 +136,9 @@ class Calls:
         with self._entered(payload):
             if action in _IMMEDIATE:
                 self.jobs.drop(server_id)
-                self.driver.power(server_id, _IMMEDIATE[action], doc)
+                self._steadily(lambda: self.driver.power(server_id, _IMMEDIATE[action], doc))
                 return {**self._settled(server_id), "done": True, "error": None}
-            job = self._graceful(payload, doc)
+            job = self._steadily(lambda: self._graceful(payload, doc))
             if job is not None and not job.done.is_set():
                 return {"power_state": self.driver.state(server_id), "done": False, "error": None}
             return {**self._settled(server_id), "done": True, "error": None if job is None else job.error}
@@ -131,14 +146,14 @@ class Calls:
     def console(self, payload: dict[str, Any]) -> dict[str, Any]:
         """{"output": the last `length` lines of the serial console}."""
         self._wait_ready()
-        return {"output": self.driver.console(payload["id"], payload.get("length"))}
+        return {"output": self._steadily(lambda: self.driver.console(payload["id"], payload.get("length")))}
 
     def state(self, payload: dict[str, Any]) -> dict[str, Any]:
         """{"power_state", "prepared": whether its files are here}."""
         self._wait_ready()
         server_id = payload["id"]
         return {
-            "power_state": self.driver.state(server_id),
+            "power_state": self._steadily(lambda: self.driver.state(server_id)),
             "prepared": self.driver.document(server_id) is not None,
         }
 
@@ -179,6 +194,18 @@ class Calls:
 
     # inside
 
+    def _steadily(self, act: Callable[[], _T]) -> _T:
+        """Act; when the hypervisor's service is away, see to it that it comes back and act again."""
+        for seconds in _LOST_SECONDS:
+            try:
+                return act()
+            except HypervisorLost as failure:
+                _log.warning("the hypervisor is away, trying again: %s", failure.message)
+                clock.sleep(seconds)
+                with contextlib.suppress(HypervisorLost, DriverFailed):
+                    self.driver.watch()
+        return act()
+
     @contextlib.contextmanager
     def _entered(self, payload: dict[str, Any]) -> Iterator[None]:
         """The server's lock, after its epoch was found current."""
@@ -195,7 +222,7 @@ class Calls:
 
     def _settled(self, server_id: str) -> dict[str, Any]:
         """The state after a call; it is known to the caller and need not be reported."""
-        state = self.expected[server_id] = self.driver.state(server_id)
+        state = self.expected[server_id] = self._steadily(lambda: self.driver.state(server_id))
         return {"power_state": state}
 
     def _fetch(self, doc: ServerDoc) -> None:
@@ -227,15 +254,15 @@ class Calls:
             with self.locked(server_id):
                 if job.cancelled.is_set():
                     return
-                off = self.driver.state(server_id) != "running"
+                off = self._steadily(lambda: self.driver.state(server_id)) != "running"
                 now = clock.monotonic()
                 if off or now >= deadline:
-                    self._finish(server_id, doc, reboot=reboot)
+                    self._steadily(lambda: self._finish(server_id, doc, reboot=reboot))
                     self._settled(server_id)
                     return
                 if now >= press:
                     press = now + _PRESS_SECONDS
-                    self.driver.power(server_id, "press_power_button")
+                    self._steadily(lambda: self.driver.power(server_id, "press_power_button"))
 
     def _finish(self, server_id: str, doc: ServerDoc | None, *, reboot: bool) -> None:
         """What follows once the guest is off or out of time; the caller holds the lock."""

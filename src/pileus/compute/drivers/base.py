@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
 from pileus.compute.wire import HostResources, PowerState, ServerDoc
-from pileus.kernel.errors import Conflict, Internal, Invalid, NotFound
+from pileus.kernel.errors import Conflict, Internal, Invalid, NotFound, Unavailable
 
 Action = Literal["start", "stop", "press_power_button", "reboot_hard", "pause", "unpause", "suspend", "resume"]
 Changed = Callable[[str], None]
@@ -22,6 +22,10 @@ CONSOLE_BYTES = 102400
 
 class DriverFailed(Internal):
     """The hypervisor or a tool of the host failed; the text says what and why."""
+
+
+class HypervisorLost(Unavailable):
+    """The hypervisor's service does not answer now. Calls are idempotent: once `watch` has succeeded they can be repeated."""
 
 
 class NotPrepared(Conflict):

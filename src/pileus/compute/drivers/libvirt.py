@@ -17,6 +17,7 @@ from pileus.compute.drivers.base import (
     Action,
     Changed,
     DriverFailed,
+    HypervisorLost,
     ImageSource,
     NotPrepared,
     ServerMissing,
@@ -29,7 +30,7 @@ from pileus.compute.drivers.image_cache import CachedImage, ImageCache
 from pileus.compute.drivers.instance_files import GIB, InstanceFiles
 from pileus.compute.wire import HostResources, ImageDoc, PowerState, ServerDoc
 from pileus.host import kvm, libvirtd, taps
-from pileus.host.libvirt import Hypervisor, LibvirtError, NoDomain
+from pileus.host.libvirt import Hypervisor, LibvirtError, Lost, NoDomain
 from pileus.kernel import clock
 
 
@@ -364,5 +365,7 @@ def _failing() -> Iterator[None]:
     """Give the host's errors the driver's name."""
     try:
         yield
+    except Lost as error:
+        raise HypervisorLost(str(error)) from error
     except (LibvirtError, libvirtd.LibvirtdError, taps.TapError) as error:
         raise DriverFailed(str(error)) from error
