@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,16 +32,20 @@ class RoleMap:
     domains: Mapping[str, str]
     implied: Mapping[str, frozenset[str]]
 
-    def expanded(self, role_ids: set[str]) -> list[dict[str, str]]:
-        """What a token shows for these: with everything implied, without domain-specific roles."""
+    def with_implied(self, role_ids: Iterable[str]) -> set[str]:
+        """These and all that they imply."""
         found: set[str] = set()
         for role_id in role_ids:
-            found |= self.implied.get(role_id, frozenset((role_id,)))
+            found |= self.implied.get(role_id, frozenset())
+        return found
+
+    def shown(self, role_ids: Iterable[str]) -> list[dict[str, str]]:
+        """What a token shows for these: with everything implied, without domain-specific roles."""
         names = self.names
         return [
             {"id": role_id, "name": names[role_id]}
-            for role_id in sorted(found, key=lambda one: (names.get(one, ""), one))
-            if role_id in names and not self.domains[role_id]
+            for role_id in sorted(self.with_implied(role_ids), key=lambda one: (names[one], one))
+            if not self.domains[role_id]
         ]
 
 

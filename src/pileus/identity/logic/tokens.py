@@ -138,9 +138,10 @@ def describe(
     if claims.unscoped:
         return body
     role_ids = effective_role_ids(conn, row, claims)
+    role_map = state_module.role_map(service, conn, present)
     if claims.application_credential_id is not None:
-        role_ids &= _credential_role_ids(conn, claims, body)
-    body["roles"] = state_module.role_map(service, conn, present).expanded(role_ids)
+        role_ids = role_map.with_implied(role_ids) & _credential_role_ids(conn, claims, body)
+    body["roles"] = role_map.shown(role_ids)
     if not body["roles"]:
         raise NoRights("the user has no role there")
     if claims.project_id is not None:
