@@ -1,0 +1,115 @@
+"""Small resources: volumes of servers, migrations, passwords."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pileus.compute.api import schemas as s
+from pileus.compute.api.common import server_of
+from pileus.compute.errors import BadRequest
+from pileus.kernel.errors import NotFound
+from pileus.kernel.web import Call, Operations
+
+operations = Operations()
+
+_VOLUMES = "/servers/{server_id}/os-volume_attachments"
+_VOLUMES_RULE = "os_compute_api:os-volumes-attachments"
+
+
+@operations("GET", _VOLUMES, rule=f"{_VOLUMES_RULE}:index", late=True)
+def list_attachments(call: Call) -> dict[str, Any]:
+    """List a server's volumes: none, servers run from their hosts' disks"""
+    server_of(call)
+    return {"volumeAttachments": []}
+
+
+@operations("GET", _VOLUMES + "/{volume_id}", rule=f"{_VOLUMES_RULE}:show", late=True)
+def show_attachment(call: Call) -> None:
+    """Show a volume of a server"""
+    row = server_of(call)
+    raise NotFound(f"Instance {row['id']} is not attached to volume {call.params['volume_id']}")
+
+
+ATTACH = s.wrap("volumeAttachment", s.obj({"volumeId": s.UUID}, ["volumeId"], additional=True))
+
+
+@operations("POST", _VOLUMES, rule=f"{_VOLUMES_RULE}:create", late=True, body=ATTACH)
+def attach_volume(call: Call) -> None:
+    """Refused: there is no block storage service in this release"""
+    server_of(call)
+    raise BadRequest("Volumes cannot be attached: this cloud has no block storage service.")
+
+
+@operations("DELETE", _VOLUMES + "/{volume_id}", rule=f"{_VOLUMES_RULE}:delete", late=True, status=202)
+def detach_volume(call: Call) -> None:
+    """Detach a volume"""
+    row = server_of(call)
+    raise NotFound(f"Instance {row['id']} is not attached to volume {call.params['volume_id']}")
+
+
+@operations("GET", "/os-migrations", rule="os_compute_api:os-migrations:index")
+def list_migrations(call: Call) -> dict[str, Any]:  # noqa: ARG001 - there are none
+    """List migrations: none, servers stay on their hosts"""
+    return {"migrations": []}
+
+
+_MIGRATIONS = "/servers/{server_id}/migrations"
+
+
+@operations("GET", _MIGRATIONS, rule="os_compute_api:servers:migrations:index", late=True, versions="2.23-")
+def list_server_migrations(call: Call) -> dict[str, Any]:
+    """List the migrations of a server that go on"""
+    server_of(call)
+    return {"migrations": []}
+
+
+@operations(
+    "GET", _MIGRATIONS + "/{migration_id}", rule="os_compute_api:servers:migrations:show", late=True, versions="2.23-"
+)
+def show_server_migration(call: Call) -> None:
+    """Show a migration of a server"""
+    row = server_of(call)
+    raise NotFound(f"Migration {call.params['migration_id']} not found for server {row['id']}.")
+
+
+_PASSWORD = "/servers/{server_id}/os-server-password"
+
+
+@operations("GET", _PASSWORD, rule="os_compute_api:os-server-password:show", late=True)
+def show_password(call: Call) -> dict[str, Any]:
+    """Show the encrypted password that a guest left: none did"""
+    server_of(call)
+    return {"password": ""}
+
+
+@operations("DELETE", _PASSWORD, rule="os_compute_api:os-server-password:clear", late=True, status=204)
+def clear_password(call: Call) -> None:
+    """Forget the encrypted password of a guest"""
+    server_of(call)
+
+
+@operations("GET", "/servers/{server_id}/topology", rule="os_compute_api:server:topology:index", late=True, versions="2.78-")
+def show_topology(call: Call) -> dict[str, Any]:
+    """Show the NUMA topology of a server: guests have none of their own"""
+    server_of(call)
+    return {"nodes": [], "pagesize_kb": None}
+
+
+CONSOLE = s.wrap(
+    "remote_console",
+    s.obj({"protocol": {"enum": ["vnc", "spice", "rdp", "serial", "mks"]}, "type": s.ANY_TEXT}, ["protocol", "type"]),
+)
+
+
+@operations(
+    "POST",
+    "/servers/{server_id}/remote-consoles",
+    rule="os_compute_api:os-remote-consoles",
+    late=True,
+    body=CONSOLE,
+    versions="2.6-",
+)
+def create_console(call: Call) -> None:
+    """Refused: remote consoles are not served"""
+    server_of(call)
+    raise BadRequest("Remote consoles are not served by this release.")
