@@ -59,9 +59,9 @@ def bootstrap(
     # Hashing is slow and never done inside a transaction; only what is missing is hashed.
     hashes = {name: state.hasher.hash(password) for name, password in wanted.items() if name not in known}
     with service.db.write() as conn:
+        revision.advance(conn, roles=True, catalog=True)  # first: its row lock lets one process at a time do this
         made = _people(service, conn, hashes, sorted(service_users))
         _catalog(conn, endpoints)
-        revision.advance(conn, roles=True, catalog=True)
     return made
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from pileus.identity.errors import not_found
 from pileus.identity.store import listing, people, revision
-from pileus.identity.store.listing import Listing, Record
+from pileus.identity.store.listing import Listing, Lock, Record
 from pileus.identity.store.tables import groups
 from pileus.kernel import ids
 from pileus.kernel.service import Service
@@ -51,7 +51,7 @@ def update(service: Service, group_id: str, body: Mapping[str, Any]) -> Record:
     """Raises NotFound, AlreadyExists, Invalid."""
     check_same_id("group", group_id, body)
     with unique_name("group", str(body.get("name")), body.get("domain_id")), service.db.write() as conn:
-        present = _required(conn, group_id)
+        present = _required(conn, group_id, "update")
         check_same_domain(present.domain_id, body)
         values: dict[str, Any] = {"extra": merged_extra(present.extra, body, KNOWN)}
         if "name" in body:
@@ -83,9 +83,9 @@ def is_member(service: Service, group_id: str, user_id: str) -> bool:
 def add_member(service: Service, group_id: str, user_id: str) -> None:
     """Both were looked up before; a member added twice is added once."""
     with service.db.write() as conn:
-        if people.user(conn, user_id) is None:
+        if people.user(conn, user_id, "share") is None:
             raise not_found("user", user_id)
-        _required(conn, group_id)
+        _required(conn, group_id, "share")
         people.add_member(conn, user_id, group_id)
         revision.advance(conn)
 
@@ -98,8 +98,8 @@ def remove_member(service: Service, group_id: str, user_id: str) -> None:
         revision.advance(conn)
 
 
-def _required(conn: sa.Connection, group_id: str) -> Record:
-    row = people.group(conn, group_id)
+def _required(conn: sa.Connection, group_id: str, lock: Lock = None) -> Record:
+    row = people.group(conn, group_id, lock)
     if row is None:
         raise not_found("group", group_id)
     return row

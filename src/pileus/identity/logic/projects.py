@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from pileus.identity.errors import invalid, not_found
 from pileus.identity.store import listing, live, projects, revision
-from pileus.identity.store.listing import Listing, Record
+from pileus.identity.store.listing import Listing, Lock, Record
 from pileus.identity.store.tables import DOMAIN, NO_DOMAIN, PROJECT, SYSTEM_KIND
 from pileus.identity.store.tables import projects as table
 from pileus.kernel import clock, ids
@@ -123,9 +123,8 @@ def create(service: Service, body: Mapping[str, Any], project_id: str | None = N
 
 def _check_parent(service: Service, conn: sa.Connection, domain_id: str, parent_id: str) -> str:
     require_domain(conn, domain_id)
+    _required(conn, parent_id, lock="share")
     line = live.ancestors(conn, parent_id)
-    if not line:
-        raise not_found("project", parent_id)
     above = {row.id: row for row in projects.by_ids(conn, line)}
     if (above[parent_id].domain_id or parent_id) != domain_id:
         raise invalid("A project must be in the same domain as its parent.")
@@ -167,7 +166,7 @@ def update(service: Service, project_id: str, body: Mapping[str, Any], *, kind: 
     """
     check_same_id(kind, project_id, body)
     with unique_name(kind, str(body.get("name")), body.get("domain_id")), service.db.write() as conn:
-        present = _required(conn, project_id, kind)
+        present = _required(conn, project_id, kind, "update")
         _check_update(conn, present, body, kind)
         values: dict[str, Any] = {
             "extra": merged_extra(present.extra, body, KNOWN),
@@ -213,7 +212,7 @@ def _check_update(conn: sa.Connection, present: Record, body: Mapping[str, Any],
 def delete(service: Service, project_id: str) -> None:
     """Delete a leaf of the tree. Raises NotFound, Forbidden."""
     with service.db.write() as conn:
-        present = _required(conn, project_id)
+        present = _required(conn, project_id, lock="update")
         check_immutable("project", project_id, present.options, None)
         if present.is_domain:
             raise Forbidden("A project that acts as a domain is deleted as a domain, see /v3/domains.")
@@ -226,7 +225,7 @@ def delete(service: Service, project_id: str) -> None:
 def delete_domain(service: Service, domain_id: str) -> None:
     """Delete a disabled domain with everything in it. Raises NotFound, Forbidden."""
     with service.db.write() as conn:
-        present = _required(conn, domain_id, "domain")
+        present = _required(conn, domain_id, "domain", "update")
         check_immutable("domain", domain_id, present.options, None)
         if domain_id == service.options.default_domain_id:
             raise Forbidden(f"Cannot delete the default domain {domain_id}.")
@@ -239,14 +238,14 @@ def delete_domain(service: Service, domain_id: str) -> None:
 def set_tags(service: Service, project_id: str, names: Sequence[str], *, limit: int) -> list[str]:
     """Replace all tags. Raises NotFound, Invalid."""
     with service.db.write() as conn:
-        present = _required(conn, project_id)
+        present = _required(conn, project_id, lock="update")
         check_immutable("project", project_id, present.options, {"tags": names})
         return _store_tags(conn, project_id, names, limit)
 
 
 def add_tag(service: Service, project_id: str, name: str, *, limit: int) -> None:
     with service.db.write() as conn:
-        present = _required(conn, project_id)
+        present = _required(conn, project_id, lock="update")
         check_immutable("project", project_id, present.options, {"tags": [name]})
         tags = projects.tags_of(conn, [project_id]).get(project_id, [])
         _store_tags(conn, project_id, [*tags, name], limit)
@@ -263,7 +262,7 @@ def _store_tags(conn: sa.Connection, project_id: str, names: Sequence[str], limi
 def remove_tag(service: Service, project_id: str, name: str) -> None:
     """Raises NotFound when the project does not carry the tag."""
     with service.db.write() as conn:
-        present = _required(conn, project_id)
+        present = _required(conn, project_id, lock="update")
         check_immutable("project", project_id, present.options, {"tags": []})
         if not projects.remove_tag(conn, project_id, name):
             raise not_found("project tag", name)
@@ -308,8 +307,8 @@ def has_system_role(service: Service, user_id: str) -> bool:
         return bool(live.system_role_ids(conn, user_id))
 
 
-def _required(conn: sa.Connection, project_id: str, kind: str = "project") -> Record:
-    row = projects.domain(conn, project_id) if kind == "domain" else projects.project(conn, project_id)
+def _required(conn: sa.Connection, project_id: str, kind: str = "project", lock: Lock = None) -> Record:
+    row = projects.domain(conn, project_id, lock) if kind == "domain" else projects.project(conn, project_id, lock)
     if row is None:
         raise not_found(kind, project_id)
     return row

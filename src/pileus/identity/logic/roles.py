@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pileus.identity.errors import not_found, role_assignment_not_found
 from pileus.identity.store import listing, people, projects, revision
 from pileus.identity.store import roles as store
-from pileus.identity.store.listing import Listing, Record
+from pileus.identity.store.listing import Listing, Lock, Record
 from pileus.identity.store.roles import Grant
 from pileus.identity.store.tables import DOMAIN, GROUP, NO_DOMAIN, PROJECT, SYSTEM, SYSTEM_KIND, USER, roles
 from pileus.kernel import ids
@@ -68,7 +68,7 @@ def update(service: Service, role_id: str, body: Mapping[str, Any]) -> Record:
     """Raises NotFound, AlreadyExists, Invalid, Immutable."""
     check_same_id("role", role_id, body)
     with unique_name("role", str(body.get("name"))), service.db.write() as conn:
-        present = required(conn, role_id)
+        present = required(conn, role_id, "update")
         check_immutable("role", role_id, present.options, body)
         check_same_domain(present.domain_id or None, body)
         values: dict[str, Any] = {
@@ -88,14 +88,15 @@ def update(service: Service, role_id: str, body: Mapping[str, Any]) -> Record:
 def delete(service: Service, role_id: str) -> None:
     """Delete a role; assignments and implications go with it. Raises NotFound, Immutable."""
     with service.db.write() as conn:
-        present = required(conn, role_id)
+        present = required(conn, role_id, "update")
         check_immutable("role", role_id, present.options, None)
         listing.remove(conn, roles, role_id)
         revision.advance(conn, roles=True)
 
 
-def required(conn: sa.Connection, role_id: str) -> Record:
-    row = store.role(conn, role_id)
+def required(conn: sa.Connection, role_id: str, lock: Lock = None) -> Record:
+    """Raises NotFound."""
+    row = store.role(conn, role_id, lock)
     if row is None:
         raise not_found("role", role_id)
     return row
@@ -123,16 +124,12 @@ def inferences(service: Service) -> list[tuple[Record, list[Record]]]:
 def imply(service: Service, prior_role_id: str, implied_role_id: str) -> bool:
     """Add a rule; whether it is new. Raises NotFound, Forbidden."""
     with service.db.write() as conn:
-        required(conn, prior_role_id)
-        implied = required(conn, implied_role_id)
+        prior = required(conn, prior_role_id, "share")
+        implied = required(conn, implied_role_id, "share")
         if implied.name in service.options.prohibited_implied_roles and not implied.domain_id:
             raise Forbidden(f"{implied_role_id} cannot be an implied role")
-        if implied.domain_id:
-            prior = required(conn, prior_role_id)
-            if prior.domain_id != implied.domain_id:
-                raise Forbidden(
-                    f"Domain-specific role {implied_role_id} can only be implied by a role of the same domain."
-                )
+        if implied.domain_id and prior.domain_id != implied.domain_id:
+            raise Forbidden(f"Domain-specific role {implied_role_id} can only be implied by a role of the same domain.")
         direct: dict[str, list[str]] = {}
         for one, other in store.implications(conn):
             direct.setdefault(one, []).append(other)
@@ -182,13 +179,17 @@ class Parties:
 def parties(service: Service, place: Place, role_id: str | None = None) -> Parties:
     """Look up all that a grant names, for the policy and for the 404."""
     with service.db.read() as conn:
-        return Parties(
-            user=people.user(conn, place.actor_id) if place.actor_kind == USER else None,
-            group=people.group(conn, place.actor_id) if place.actor_kind == GROUP else None,
-            project=projects.project(conn, place.target_id) if place.target_kind == PROJECT else None,
-            domain=projects.domain(conn, place.target_id) if place.target_kind == DOMAIN else None,
-            role=store.role(conn, role_id) if role_id is not None else None,
-        )
+        return _parties(conn, place, role_id)
+
+
+def _parties(conn: sa.Connection, place: Place, role_id: str | None, lock: Lock = None) -> Parties:
+    return Parties(
+        role=store.role(conn, role_id, lock) if role_id is not None else None,
+        user=people.user(conn, place.actor_id, lock) if place.actor_kind == USER else None,
+        group=people.group(conn, place.actor_id, lock) if place.actor_kind == GROUP else None,
+        project=projects.project(conn, place.target_id, lock) if place.target_kind == PROJECT else None,
+        domain=projects.domain(conn, place.target_id, lock) if place.target_kind == DOMAIN else None,
+    )
 
 
 def check_parties(place: Place, found: Parties, role_id: str | None = None, *, actor: bool = True) -> None:
@@ -205,13 +206,15 @@ def check_parties(place: Place, found: Parties, role_id: str | None = None, *, a
 
 def grant(service: Service, place: Place, role_id: str) -> None:
     """Give a role; given twice is given once. Raises NotFound, Forbidden."""
-    found = parties(service, place, role_id)
-    check_parties(place, found, role_id)
-    role, target = found.role, found.project or found.domain
-    if role is not None and role.domain_id and target is not None and role.domain_id != (target.domain_id or target.id):
-        raise Forbidden(f"Project {target.id} must be in the same domain as the role {role_id} being assigned.")
     with service.db.write() as conn:
-        required(conn, role_id)
+        found = _parties(conn, place, role_id, "share")
+        check_parties(place, found, role_id)
+        role, target = found.role, found.project or found.domain
+        owner = None if target is None else target.domain_id or target.id
+        if role is not None and role.domain_id and owner not in {None, role.domain_id}:
+            raise Forbidden(
+                f"Project {place.target_id} must be in the same domain as the role {role_id} being assigned."
+            )
         store.add_grant(conn, place.with_role(role_id))
         revision.advance(conn)
 

@@ -75,7 +75,7 @@ def update(service: Service, user_id: str, body: Mapping[str, Any]) -> Record:
         values["password_hash"] = _hashed(service, body["password"])
         values["password_changed_at"] = clock.utcnow()
     with unique_name("user", values.get("name", ""), body.get("domain_id")), service.db.write() as conn:
-        present = people.user(conn, user_id)
+        present = people.user(conn, user_id, "update")
         if present is None:
             raise not_found("user", user_id)
         check_same_domain(present.domain_id, body)
@@ -129,7 +129,8 @@ def groups_of(service: Service, user_id: str, wanted: Listing) -> Sequence[Recor
 
 
 def require_domain(conn: sa.Connection, domain_id: str) -> Record:
-    domain = projects.domain(conn, domain_id)
+    """The domain, which will not be deleted before this transaction ends. Raises NotFound."""
+    domain = projects.domain(conn, domain_id, "share")
     if domain is None:
         raise not_found("domain", domain_id)
     return domain

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
 
@@ -86,11 +86,25 @@ def _comparison(column: sa.ColumnElement[Any], wanted: Filter, dialect: str) -> 
     return text == value
 
 
+Lock = Literal["share", "update"] | None
+"""A row lock until the end of the transaction: "share" keeps a row from being deleted by others while something is
+hung on it, "update" comes before changing or deleting it. SQLite has one writer at a time and ignores both."""
+
+
+def locked(query: Any, lock: Lock) -> Any:
+    return query if lock is None else query.with_for_update(read=lock == "share")
+
+
 def by_id(
-    conn: sa.Connection, columns: Sequence[sa.ColumnElement[Any]], table: sa.Table, identifier: str
+    conn: sa.Connection,
+    columns: Sequence[sa.ColumnElement[Any]],
+    table: sa.Table,
+    identifier: str,
+    lock: Lock = None,
 ) -> Record | None:
     """One row by primary key."""
-    return conn.execute(sa.select(*columns).where(table.c.id == identifier)).first()
+    row: Record | None = conn.execute(locked(sa.select(*columns).where(table.c.id == identifier), lock)).first()
+    return row
 
 
 def change(conn: sa.Connection, table: sa.Table, identifier: str, values: Mapping[str, Any]) -> int:

@@ -58,7 +58,8 @@ _STATE = (
     )
     .select_from(users)
     .join(_user_domain, _user_domain.c.id == users.c.domain_id)
-    .outerjoin(_project, _project.c.id == sa.bindparam("target_id"))
+    # The second half is always true: it tells SQLAlchemy that this product is meant, one row by one row.
+    .outerjoin(_project, sa.and_(_project.c.id == sa.bindparam("target_id"), users.c.id.is_not(None)))
     .outerjoin(_project_domain, _project_domain.c.id == _project.c.domain_id)
     .where(users.c.id == sa.bindparam("user_id"))
 )

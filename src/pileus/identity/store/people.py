@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pileus.kernel.db import insert_ignore
 
 from . import listing
-from .listing import Record
+from .listing import Lock, Record
 from .tables import (
     application_credentials,
     assignments,
@@ -45,12 +45,12 @@ _PASSWORD_COLUMNS = (
 )
 
 
-def user(conn: sa.Connection, user_id: str) -> Record | None:
-    return listing.by_id(conn, USER_COLUMNS, users, user_id)
+def user(conn: sa.Connection, user_id: str, lock: Lock = None) -> Record | None:
+    return listing.by_id(conn, USER_COLUMNS, users, user_id, lock)
 
 
-def group(conn: sa.Connection, group_id: str) -> Record | None:
-    return listing.by_id(conn, GROUP_COLUMNS, groups, group_id)
+def group(conn: sa.Connection, group_id: str, lock: Lock = None) -> Record | None:
+    return listing.by_id(conn, GROUP_COLUMNS, groups, group_id, lock)
 
 
 def for_password(
@@ -92,6 +92,8 @@ def remove_member(conn: sa.Connection, user_id: str, group_id: str) -> bool:
 
 def delete_user(conn: sa.Connection, user_id: str) -> bool:
     """The user and all that hangs on it; memberships go by foreign key."""
+    if user(conn, user_id, "update") is None:
+        return False
     conn.execute(sa.delete(assignments).where(assignments.c.actor_id == user_id))
     conn.execute(sa.delete(credentials).where(credentials.c.user_id == user_id))
     conn.execute(sa.delete(application_credentials).where(application_credentials.c.user_id == user_id))
@@ -99,5 +101,7 @@ def delete_user(conn: sa.Connection, user_id: str) -> bool:
 
 
 def delete_group(conn: sa.Connection, group_id: str) -> bool:
+    if group(conn, group_id, "update") is None:
+        return False
     conn.execute(sa.delete(assignments).where(assignments.c.actor_id == group_id))
     return listing.remove(conn, groups, group_id) > 0

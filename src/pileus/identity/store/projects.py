@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import listing
-from .listing import Record
+from .listing import Lock, Record
 from .tables import (
     application_credentials,
     assignments,
@@ -33,13 +33,13 @@ COLUMNS = (
 )
 
 
-def project(conn: sa.Connection, project_id: str) -> Record | None:
-    return listing.by_id(conn, COLUMNS, projects, project_id)
+def project(conn: sa.Connection, project_id: str, lock: Lock = None) -> Record | None:
+    return listing.by_id(conn, COLUMNS, projects, project_id, lock)
 
 
-def domain(conn: sa.Connection, domain_id: str) -> Record | None:
-    query = sa.select(*COLUMNS).where(projects.c.id == domain_id, projects.c.is_domain == sa.true())
-    return conn.execute(query).first()
+def domain(conn: sa.Connection, domain_id: str, lock: Lock = None) -> Record | None:
+    row = project(conn, domain_id, lock)
+    return row if row is not None and row.is_domain else None
 
 
 def domain_by_name(conn: sa.Connection, name: str) -> Record | None:

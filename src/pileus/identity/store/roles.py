@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pileus.kernel.db import insert_ignore
 
 from . import listing
-from .listing import Record
+from .listing import Lock, Record
 from .tables import assignments, implied_roles, memberships, roles
 
 COLUMNS = (roles.c.id, roles.c.name, roles.c.domain_id, roles.c.description, roles.c.options, roles.c.extra)
@@ -28,8 +28,8 @@ class Grant:
     inherited: bool = False
 
 
-def role(conn: sa.Connection, role_id: str) -> Record | None:
-    return listing.by_id(conn, COLUMNS, roles, role_id)
+def role(conn: sa.Connection, role_id: str, lock: Lock = None) -> Record | None:
+    return listing.by_id(conn, COLUMNS, roles, role_id, lock)
 
 
 def everything(conn: sa.Connection) -> Sequence[Record]:
