@@ -175,7 +175,7 @@ def decode(token: str, keys: KeyRepository) -> Claims:
             continue
         try:
             return _claims(msgspec.msgpack.decode(payload))
-        except (msgspec.DecodeError, ValueError, TypeError, IndexError) as error:
+        except (msgspec.DecodeError, ValueError, TypeError, LookupError, OverflowError) as error:
             raise TokenInvalid from error
     raise TokenInvalid
 
