@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pileus.clients.base import PeerNotFound
 from pileus.compute.api import schemas as s
 from pileus.compute.api.common import server_of
 from pileus.compute.api.server_view import addresses_of
@@ -122,7 +121,7 @@ def list_security_groups(call: Call) -> dict[str, Any]:
     own = service_context("compute")
     ports = networks.ports_of(call.service, own, [row["id"]])
     wanted = sorted({group for port in ports for group in port.get("security_groups", ())})
-    groups = networks.list_all(call.service, own, "security-groups", id=wanted) if wanted else []
+    groups = networks.list_all(call.service, own, "security_groups", id=wanted) if wanted else []
     return {"security_groups": [security_group_view(group) for group in groups]}
 
 
@@ -189,7 +188,7 @@ def _floating_view(item: dict[str, Any], pools: dict[str, str]) -> dict[str, Any
 
 def _external(call: Call) -> dict[str, str]:
     fields = ["id", "name"]
-    found = networks.list_all(call.service, call.context, "networks", **{"router:external": True}, fields=fields)
+    found = networks.list_all(call.service, call.context, "networks", router_external=True, fields=fields)
     return {network["id"]: network["name"] for network in found}
 
 
@@ -211,17 +210,14 @@ def list_floating_ips(call: Call) -> dict[str, Any]:
 def show_floating_ip(call: Call) -> dict[str, Any]:
     """Show a floating IP address"""
     floating_ip_id = call.params["floating_ip_id"]
-    try:
-        item = call.service.clients.network(call.context).get(f"/v2.0/floatingips/{floating_ip_id}")["floatingip"]
-    except PeerNotFound:
-        raise NotFound(f"Floating IP not found for ID {floating_ip_id}") from None
+    item = networks.show_floatingip(call.service, call.context, floating_ip_id)
     return {"floating_ip": _floating_view(item, _external(call))}
 
 
 @operations("GET", "/os-security-groups", rule="os_compute_api:os-security-groups:get", versions=_OLD)
 def list_groups(call: Call) -> dict[str, Any]:
     """List the project's security groups"""
-    groups = networks.list_all(call.service, call.context, "security-groups", tenant_id=call.context.project_id)
+    groups = networks.list_all(call.service, call.context, "security_groups", tenant_id=call.context.project_id)
     return {"security_groups": [security_group_view(group) for group in groups]}
 
 
@@ -229,11 +225,10 @@ def list_groups(call: Call) -> dict[str, Any]:
 def show_group(call: Call) -> dict[str, Any]:
     """Show a security group"""
     group_id = call.params["group_id"]
-    try:
-        found = call.service.clients.network(call.context).get(f"/v2.0/security-groups/{group_id}")
-    except PeerNotFound:
-        raise NotFound(f"Security group {group_id} not found.") from None
-    return {"security_group": security_group_view(found["security_group"])}
+    found = networks.list_all(call.service, call.context, "security_groups", id=group_id)
+    if not found:
+        raise NotFound(f"Security group {group_id} not found.")
+    return {"security_group": security_group_view(found[0])}
 
 
 @operations("GET", "/os-networks", rule="os_compute_api:os-networks:list", versions=_OLD)

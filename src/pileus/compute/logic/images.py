@@ -24,7 +24,7 @@ def get_image(service: Service, context: Context, image_id: str) -> dict[str, An
     Raises `BadRequest` when there is none.
     """
     try:
-        found = service.clients.image(context).get(f"/v2/images/{image_id}")
+        found = service.clients.image(context).show(image_id)
     except (PeerNotFound, PeerForbidden, PeerInvalid):
         raise BadRequest("Can not find requested image") from None
     image = {

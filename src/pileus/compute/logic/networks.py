@@ -31,10 +31,10 @@ class NicRequest:
         return {"network_id": self.network_id, "port_id": self.port_id, "fixed_ip": self.fixed_ip, "tag": self.tag}
 
 
-def list_all(service: Service, context: Context, collection: str, **query: Any) -> list[Json]:
-    """Items of a collection of the network service, `security-groups` and the like."""
-    path = f"/v2.0/{collection}"
-    found: list[Json] = service.clients.network(context).get(path, query=query)[collection.replace("-", "_")]
+def list_all(service: Service, context: Context, collection: str, **filters: Any) -> list[Json]:
+    """Items of a collection of the network service (networks, subnets, ports, security_groups, floatingips)."""
+    client = service.clients.network(context)
+    found: list[Json] = getattr(client, f"list_{collection}")(**filters)
     return found
 
 
@@ -76,7 +76,7 @@ def _automatic(service: Service, context: Context, *, required: bool) -> list[Ni
 
 def _with_port(service: Service, context: Context, nic: NicRequest) -> NicRequest:
     try:
-        port = service.clients.network(context).get(f"/v2.0/ports/{nic.port_id}")["port"]
+        port = service.clients.network(context).show_port(nic.port_id)
     except PeerNotFound:
         raise BadRequest(f"Port id {nic.port_id} could not be found.") from None
     check_usable(service, context, port)
@@ -90,7 +90,7 @@ def check_usable(service: Service, context: Context, port: Mapping[str, Any]) ->
     if port.get("tenant_id") not in {context.project_id, None} and not context.is_admin:
         raise BadRequest(f"Port id {port['id']} not usable.")
     if not port["fixed_ips"] and port.get("ip_allocation") != "none":
-        network = service.clients.network(context).get(f"/v2.0/networks/{port['network_id']}")["network"]
+        network = service.clients.network(context).show_network(port["network_id"])
         if network["subnets"]:
             raise BadRequest(f"Port {port['id']} requires a FixedIP in order to be used.")
 
@@ -136,7 +136,7 @@ def resolve_groups(service: Service, context: Context, names: Iterable[str]) -> 
     if not wanted or wanted == ["default"]:
         return []
     known = list_all(
-        service, context, "security-groups", tenant_id=context.project_id, fields=["id", "name"]
+        service, context, "security_groups", tenant_id=context.project_id, fields=["id", "name"]
     )
     found = []
     for name in wanted:
@@ -172,7 +172,7 @@ def network_info(service: Service, context: Context, ports: Sequence[Json]) -> d
     group_ids = sorted({g for p in ports for g in p.get("security_groups", ())})
     groups = {}
     if group_ids:
-        found = list_all(service, context, "security-groups", id=group_ids, fields=["id", "name"])
+        found = list_all(service, context, "security_groups", id=group_ids, fields=["id", "name"])
         groups = {g["id"]: g["name"] for g in found}
     floating: dict[str, list[Json]] = {}
     for item in list_all(service, context, "floatingips", port_id=[p["id"] for p in ports]):
@@ -225,10 +225,18 @@ def _subnet(subnet: Json) -> Json:
 def show_port(service: Service, context: Context, port_id: str) -> Json:
     """A port as the caller may see it. Raises `NotFound`."""
     try:
-        port: Json = service.clients.network(context).get(f"/v2.0/ports/{port_id}")["port"]
+        port: Json = service.clients.network(context).show_port(port_id)
     except PeerNotFound:
         raise NotFound(f"Port id {port_id} could not be found.") from None
     return port
+
+
+def show_floatingip(service: Service, context: Context, floatingip_id: str) -> Json:
+    """A floating IP address as the caller may see it. Raises `NotFound`."""
+    found = list_all(service, context, "floatingips", id=floatingip_id)
+    if not found:
+        raise NotFound(f"Floating IP not found for ID {floatingip_id}")
+    return found[0]
 
 
 def ports_of(service: Service, context: Context, server_ids: Sequence[str]) -> list[Json]:
@@ -239,21 +247,18 @@ def ports_of(service: Service, context: Context, server_ids: Sequence[str]) -> l
 
 
 def create_port(service: Service, context: Context, body: Json) -> Json:
-    port: Json = service.clients.network(context).post("/v2.0/ports", {"port": body})["port"]
+    port: Json = service.clients.network(context).create_port(body)
     return port
 
 
 def update_port(service: Service, context: Context, port_id: str, body: Json) -> Json:
-    port: Json = service.clients.network(context).put(f"/v2.0/ports/{port_id}", {"port": body})["port"]
+    port: Json = service.clients.network(context).update_port(port_id, body)
     return port
 
 
 def delete_port(service: Service, context: Context, port_id: str) -> None:
     """Idempotent."""
-    try:
-        service.clients.network(context).delete(f"/v2.0/ports/{port_id}")
-    except PeerNotFound:
-        return
+    service.clients.network(context).delete_port(port_id)
 
 
 def release_port(service: Service, context: Context, port_id: str) -> None:

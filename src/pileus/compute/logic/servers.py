@@ -165,7 +165,7 @@ def change_security_group(
 
 def _group_id(service: Service, context: Context, name: str) -> str:
     fields = ["id", "name"]
-    known = networks.list_all(service, context, "security-groups", tenant_id=context.project_id, fields=fields)
+    known = networks.list_all(service, context, "security_groups", tenant_id=context.project_id, fields=fields)
     found = [g["id"] for g in known if g["id"] == name] or [g["id"] for g in known if g["name"] == name]
     if not found:
         raise NotFound(f"Security group {name} not found.")
