@@ -6,10 +6,9 @@ import json
 import socket
 import struct
 import subprocess
-import sys
+import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from pileus.host import netns
@@ -123,6 +122,15 @@ def a_gateway(ip: str = "172.24.4.10", **more) -> RouterGateway:
         port_id=new_id(), network_id=EXTERNAL.id, mac=a_mac(), ips=(GatewayIp(ip=ip, prefix=24, subnet_id=EXTERNAL.subnets[0].id),),
         gateway_ip="172.24.4.1", **more,
     )
+
+
+def wait_until_forwarding() -> None:
+    """Wait until every bridge passes packets of its ports: the kernel notices up to a second late that a new link has a carrier."""
+    for _ in range(300):
+        if all(port.get("state") == "forwarding" for port in json.loads(run(["bridge", "-j", "link", "show"]).stdout or "[]")):
+            return
+        time.sleep(0.02)
+    raise AssertionError("a port of a bridge does not begin to forward")
 
 
 class Guest:

@@ -13,7 +13,7 @@ from pileus.host.run import run
 from pileus.network.drivers.base import HostState, Settings, Touched
 from pileus.network.drivers.fake import FakeDriver
 from pileus.network.drivers.linux.driver import LinuxDriver
-from pileus.network.wire import Desired, FloatingIp, Gone, HostRoute, RouterItem
+from pileus.network.wire import Desired, FloatingIp, Gone, HostRoute, Peer, PeerEntry, RouterItem
 from tests.contracts import network_world as world
 from tests.contracts.network_world import World, a_gateway, a_group, a_lease, a_network, a_port, an_interface, new_id, rule
 
@@ -30,7 +30,7 @@ def real_host(tmp_path: Path) -> Iterator[World]:
 
 def a_host(kind: str, tmp_path: Path) -> Iterator[World]:
     os.chmod(tmp_path, 0o711)
-    settings = Settings(home=tmp_path, host="h1")
+    settings = Settings(home=tmp_path, host="h1", vtep="10.9.0.1")
     driver = FakeDriver(settings) if kind == "fake" else LinuxDriver(settings)
     made: list[str] = []
     host = World(driver)
@@ -133,7 +133,8 @@ def test_a_router_that_is_administratively_down_passes_nothing(host: World) -> N
 
 
 def everything(host: World):
-    network = a_network(dhcp=True)
+    far = PeerEntry(mac="fa:16:3e:00:00:77", ips=("10.1.0.77", "fd00::77"))
+    network = dataclasses.replace(a_network(dhcp=True), peers=(Peer(vtep="10.9.0.2", entries=(far,)), Peer(vtep="10.9.0.3")))
     other = a_group()
     group = a_group(rule(protocol="tcp", port_min=22, port_max=22), rule(protocol="icmp", remote_group=other.id), members=("10.1.0.5", "10.1.0.6"))
     ports = [plugged(host, network, f"10.1.0.{n}", group) for n in (5, 6)]

@@ -67,6 +67,7 @@ class Scene(World):
     def sync(self, **items):
         failures = super().sync(**items)
         self.proxy.listen(self.driver.listeners(self.state))
+        world.wait_until_forwarding()
         return failures
 
     def guest(self, network, ip: str, server: str, *, gateway: str = "") -> tuple[Guest, object, object]:

@@ -30,6 +30,11 @@ class Scene(World):
         super().__init__(LinuxDriver(Settings(home=home, host="h1")))
         self.guests: list[Guest] = []
 
+    def sync(self, **items) -> dict[str, str]:
+        failures = super().sync(**items)
+        world.wait_until_forwarding()
+        return failures
+
     def guest(self, port, ip: str = "", gateway: str = "", *, bare: bool = False) -> Guest:
         guest = Guest(port)
         self.guests.append(guest)
@@ -381,3 +386,104 @@ class TestRouter:
         assert one.reaches("10.77.0.1")
         assert scene.sync(routers=[dataclasses.replace(router, routes=())]) == {}
         assert not one.ping("10.77.0.1")
+
+
+class TestExternalNetwork:
+    def test_a_guest_on_the_external_network_is_filtered_toward_the_host_too(self, scene: Scene) -> None:
+        group = a_group(rule(protocol="tcp", port_min=80, port_max=80))
+        port = a_port(world.EXTERNAL, "172.24.4.60", group)
+        guest = scene.guest(port)
+        assert scene.sync(networks=[world.EXTERNAL], groups=[group], ports=[port]) == {}
+        assert guest.reaches("172.24.4.1")
+        assert run(["ping", "-c1", "-W1", "172.24.4.60"], ok=(0, 1, 2)).code != 0
+        web, closed = guest.listen(80), guest.listen(81)
+        with socket.create_connection(("172.24.4.60", 80), 2) as client:
+            assert talk(client, web.accept()[0])
+        with pytest.raises(OSError):
+            socket.create_connection(("172.24.4.60", 81), 1)
+        closed.close()
+
+    def test_filtering_does_not_need_the_hosts_own_setting(self, scene: Scene) -> None:
+        setting = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+        before = setting.read_text()
+        setting.write_text("0")
+        try:
+            _, _, _, (one, two) = scene.pair()
+            assert two.reaches("10.1.0.5")
+            assert not one.ping("10.1.0.6")
+            assert setting.read_text().strip() == "0"
+        finally:
+            setting.write_text(before)
+
+
+@pytest.fixture
+def internet(scene: Scene) -> Iterator[str]:
+    """A host behind the default route, and another net on the same host that must not be forwarded to."""
+    run(["ip", "netns", "add", "internet"])
+    run(["ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", "internet"])
+    run(["ip", "addr", "add", "192.0.2.2/24", "dev", "up0"])
+    run(["ip", "link", "set", "up0", "up"])
+    run(["ip", "-n", "internet", "addr", "add", "192.0.2.1/24", "dev", "eth0"])
+    run(["ip", "-n", "internet", "link", "set", "eth0", "up"])
+    run(["ip", "-n", "internet", "route", "add", "default", "via", "192.0.2.2"])
+    run(["ip", "route", "add", "default", "via", "192.0.2.1"])
+    yield "192.0.2.1"
+    run(["ip", "link", "delete", "up0"], ok=(0, 1))
+    run(["ip", "netns", "delete", "internet"])
+
+
+class TestWayOut:
+    def test_guests_reach_the_internet_as_the_host(self, scene: Scene, internet: str) -> None:
+        _, (one, _) = TestRouter().routed(scene)
+        assert one.reaches(internet)
+        from pileus.host import netns
+
+        server = netns.inside("internet", lambda: socket.create_server((internet, 8080)))
+        assert one.connect(internet, 8080)
+        assert server.accept()[1][0] == "192.0.2.2"
+
+    def test_the_host_forwards_for_our_bridge_alone(self, scene: Scene, internet: str) -> None:
+        run(["ip", "netns", "add", "private"])
+        run(["ip", "link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", "private"])
+        run(["ip", "addr", "add", "192.168.7.1/24", "dev", "lan0"])
+        run(["ip", "link", "set", "lan0", "up"])
+        run(["ip", "-n", "private", "addr", "add", "192.168.7.2/24", "dev", "eth0"])
+        run(["ip", "-n", "private", "link", "set", "eth0", "up"])
+        run(["ip", "-n", "private", "route", "add", "default", "via", "192.168.7.1"])
+        try:
+            TestRouter().routed(scene)
+            assert Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "0"
+            assert run(["ping", "-c1", "-W1", "192.168.7.2"], ok=(0, 1, 2), namespace="internet").code != 0
+            assert run(["ping", "-c1", "-W1", internet], ok=(0, 1, 2), namespace="private").code != 0
+            assert run(["ping", "-c1", "-W1", "172.24.4.1"], ok=(0, 1, 2), namespace="internet").code == 0
+        finally:
+            run(["ip", "netns", "delete", "private"])
+
+    def test_what_was_changed_on_the_host_is_put_back(self, scene: Scene, internet: str) -> None:
+        before = world.snapshot()
+        TestRouter().routed(scene)
+        assert Path("/proc/sys/net/ipv4/conf/up0/forwarding").read_text().strip() == "1"
+        for guest in scene.guests:
+            guest.close()
+        LinuxDriver(scene.driver._settings).remove_everything()
+        assert world.snapshot() == before
+
+    def test_an_interface_with_the_hosts_address_is_not_taken_into_the_bridge(self, scene: Scene, internet: str) -> None:
+        scene.driver = LinuxDriver(dataclasses.replace(scene.driver._settings, external_interface="up0"))
+        failures = scene.sync(full=True)
+        assert "up0 carries the host's address 192.0.2.2" in failures["host"]
+        assert run(["ping", "-c1", "-W1", internet]).code == 0
+
+    def test_an_interface_without_address_joins_the_bridge_and_leaves_it(self, scene: Scene) -> None:
+        run(["ip", "link", "add", "phy0", "type", "veth", "peer", "name", "phy1"])
+        run(["ip", "link", "set", "phy1", "up"])
+        try:
+            scene.driver = LinuxDriver(dataclasses.replace(scene.driver._settings, external_interface="phy0"))
+            assert scene.sync(full=True) == {}
+            bridge = netlink.link("br-ex")
+            assert netlink.link("phy0").master == bridge.index
+            scene.driver.remove_everything()
+            assert netlink.link("phy0").master == 0
+            assert netlink.link("br-ex") is None
+        finally:
+            run(["ip", "link", "delete", "phy0"])

@@ -38,6 +38,7 @@ _IFINFO = struct.Struct("=BxHiII")
 _ATTRIBUTE = struct.Struct("=HH")
 _BUFFER = 1 << 17
 _EVENT_BUFFER = 1 << 21
+_ABSENT = re.compile(r"Cannot find device|No such device")
 _WORD = re.compile(r"[^\s\"'\\#]+")
 
 
@@ -129,6 +130,18 @@ def ip_batch(lines: Iterable[Words], *, namespace: str | None = None) -> None:
     _batch("ip", lines, namespace)
 
 
+def ip_batch_if_there(lines: Iterable[Words]) -> None:
+    """Apply `ip` commands that take something away: each is tried, and a device that has gone meanwhile is fine."""
+    given = list(lines)
+    if not given:
+        return
+    _check(given)
+    done = run(["ip", "-force", "-batch", "-"], stdin=_text(given), ok=(0, 1, 2))
+    wrong = [line for line in done.stderr.splitlines() if not _ABSENT.search(line) and not line.startswith("Command failed")]
+    if wrong:
+        raise CommandFailed(done.argv, done.code, done.stderr, f"said: {wrong[0]}")
+
+
 def bridge_batch(lines: Iterable[Words]) -> None:
     """Apply `bridge` commands in order in one process."""
     _batch("bridge", lines, None)
@@ -153,19 +166,26 @@ def _batch(program: str, lines: Iterable[Words], namespace: str | None) -> None:
     given = list(lines)
     if not given:
         return
-    for line in given:
-        for word in line:
-            if not _WORD.fullmatch(word):
-                raise ValueError(f"{word!r} cannot be a word of a network command")
-    text = "".join(" ".join(line) + "\n" for line in given)
+    _check(given)
     argv = [program, *(("-n", namespace) if namespace else ()), "-batch", "-"]
     try:
-        run(argv, stdin=text)
+        run(argv, stdin=_text(given))
     except CommandFailed as error:
         where = re.search(r"-:(\d+)", error.stderr)
         failed = " ".join(given[int(where[1]) - 1]) if where and int(where[1]) <= len(given) else "?"
         said = error.stderr.strip().splitlines()[0] if error.stderr.strip() else "nothing"
         raise CommandFailed((*argv, failed), error.code, error.stderr, f"said: {said}") from error
+
+
+def _check(lines: list[Words]) -> None:
+    for line in lines:
+        for word in line:
+            if not _WORD.fullmatch(word):
+                raise ValueError(f"{word!r} cannot be a word of a network command")
+
+
+def _text(lines: list[Words]) -> str:
+    return "".join(" ".join(line) + "\n" for line in lines)
 
 
 def _json(argv: list[str]) -> list[dict[str, Any]]:

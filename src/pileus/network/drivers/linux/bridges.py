@@ -70,7 +70,7 @@ class Bridges:
                     self._entries.pop(each.name, None)
                     lines.append(("link", "delete", "dev", each.name))
             lines.append(("link", "delete", "dev", bridge))
-        netlink.ip_batch(lines)
+        netlink.ip_batch_if_there(lines)
 
     def ours(self) -> set[str]:
         """Bridges of networks that we made, by the kernel's word."""

@@ -106,11 +106,11 @@ class LinuxDriver(NetworkDriver):
             self._routers.remove(router_id)
         found = netlink.links()
         bridges = {link.index for link in found.values() if link.ours and link.kind == "bridge"}
-        netlink.ip_batch(("link", "set", "dev", link.name, "nomaster") for link in found.values() if link.master in bridges and not link.ours)
+        netlink.ip_batch_if_there(("link", "set", "dev", link.name, "nomaster") for link in found.values() if link.master in bridges and not link.ours)
         self._bridges.remove(self._bridges.ours())
         self._external.remove()
         strays = [link.name for link in netlink.links().values() if link.ours and link.name != "lo" and link.kind in {"veth", "vxlan", "bridge"}]
-        netlink.ip_batch(("link", "delete", "dev", name) for name in strays if netlink.link(name))
+        netlink.ip_batch_if_there(("link", "delete", "dev", name) for name in strays)
         self._filter.remove()
         shutil.rmtree(self._settings.home / "network", ignore_errors=True)
         self._bridges.forget()
@@ -184,9 +184,7 @@ class LinuxDriver(NetworkDriver):
             link = netlink.link(port.tap)
             if link is not None and link.master and not link.ours:
                 lines.append(("link", "set", "dev", port.tap, "nomaster"))
-        # A tap that compute removes at this moment is detached as well.
-        with contextlib.suppress(CommandError):
-            netlink.ip_batch(lines)
+        netlink.ip_batch_if_there(lines)
 
     def _ensure_ports(self, state: HostState, touched: Touched, port_ids: list[str], failures: dict[str, str]) -> set[str]:
         judged: set[str] = set()
@@ -269,7 +267,7 @@ class LinuxDriver(NetworkDriver):
         strangers = [
             link.name for link in found.values() if link.master in by_index and not link.ours and kept.get(link.name) != by_index[link.master]
         ]
-        netlink.ip_batch(("link", "set", "dev", name, "nomaster") for name in strangers)
+        netlink.ip_batch_if_there(("link", "set", "dev", name, "nomaster") for name in strangers)
 
     def _remove_bridges(self, state: HostState, touched: Touched) -> None:
         wanted = {self._bridges.name(network) for network in state.networks.values()}
