@@ -160,7 +160,7 @@ STYLES: dict[str, Style] = {
     ),
     "image": Style(
         render=_image,
-        forbidden=lambda _rule: "You are not authorized to complete this action.",
+        forbidden=lambda rule: f"You are not authorized to complete {rule} action.",
         invalid=lambda error: Invalid(
             f"Provided object does not match schema '{error.path}': {error.message}" if error.path else error.message
         ),

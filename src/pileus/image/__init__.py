@@ -1,0 +1,1 @@
+"""Image: what disks are made from, and who may see it."""

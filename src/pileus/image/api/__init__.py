@@ -1,0 +1,1 @@
+"""The image service's REST API, one module per resource."""

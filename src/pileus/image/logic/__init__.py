@@ -1,0 +1,1 @@
+"""What the image service decides; transactions start and end here."""
