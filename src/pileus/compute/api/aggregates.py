@@ -82,9 +82,7 @@ def delete_aggregate(call: Call) -> None:
     logic.delete_aggregate(call.service, _id(call))
 
 
-@operations(
-    "POST", _PATH + "/action", action="add_host", rule=f"{_RULE}:add_host", body=s.wrap("add_host", _HOST)
-)
+@operations("POST", _PATH + "/action", action="add_host", rule=f"{_RULE}:add_host", body=s.wrap("add_host", _HOST))
 def add_host(call: Call) -> dict[str, Any]:
     """Put a host into an aggregate"""
     return {"aggregate": _view(call, logic.add_host(call.service, _id(call), call.body["add_host"]["host"]))}

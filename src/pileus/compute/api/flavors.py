@@ -13,10 +13,23 @@ from pileus.kernel.web import Call, Operations
 
 operations = Operations()
 
-_SORT_KEYS = (
-    "created_at description disabled ephemeral_gb flavorid id is_public memory_mb name root_gb rxtx_factor swap updated_at"
-    " vcpu_weight vcpus"
-).split()
+_SORT_KEYS = [
+    "created_at",
+    "description",
+    "disabled",
+    "ephemeral_gb",
+    "flavorid",
+    "id",
+    "is_public",
+    "memory_mb",
+    "name",
+    "root_gb",
+    "rxtx_factor",
+    "swap",
+    "updated_at",
+    "vcpu_weight",
+    "vcpus",
+]
 _LIST_QUERY = {
     **s.PAGING,
     "is_public": s.many(s.ANY_TEXT),
@@ -29,13 +42,23 @@ LIST_QUERY = [("2.1", s.query(_LIST_QUERY)), ("2.75", s.query(_LIST_QUERY, addit
 
 _FLAVOR = {
     "name": s.NAME,
-    "id": {"type": ["string", "number", "null"], "minLength": 1, "maxLength": 255, "pattern": r"^(?! )[a-zA-Z0-9. _-]+(?<! )$"},
+    "id": {
+        "type": ["string", "number", "null"],
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": r"^(?! )[a-zA-Z0-9. _-]+(?<! )$",
+    },
     "ram": s.text_or_integer(1),
     "vcpus": s.text_or_integer(1),
     "disk": s.text_or_integer(),
     "OS-FLV-EXT-DATA:ephemeral": s.text_or_integer(),
     "swap": s.text_or_integer(),
-    "rxtx_factor": {"type": ["string", "number"], "pattern": r"^[0-9]+(\.[0-9]+)?$", "minimum": 0, "exclusiveMinimum": 0},
+    "rxtx_factor": {
+        "type": ["string", "number"],
+        "pattern": r"^[0-9]+(\.[0-9]+)?$",
+        "minimum": 0,
+        "exclusiveMinimum": 0,
+    },
     "os-flavor-access:is_public": s.BOOLEAN,
 }
 _LONG_TEXT = {"type": ["string", "null"], "minLength": 0, "maxLength": 65535}

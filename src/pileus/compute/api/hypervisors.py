@@ -111,11 +111,15 @@ def _listing(call: Call, *, detail: bool) -> dict[str, Any]:
     pattern = call.query.one("hypervisor_hostname_pattern") if call.at_least(2, 53) else None
     if pattern is not None:
         if call.query.one("limit") or call.query.one("marker"):
-            raise BadRequest("Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not supported.")
+            raise BadRequest(
+                "Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not supported."
+            )
         where.append(COMPUTE_NODES.c.hypervisor_hostname.contains(pattern, autoescape=True))
     with call.service.db.read() as conn:
         if paged and (marker := call.query.one("marker")) is not None:
-            where.append(COMPUTE_NODES.c.id > _node(call, conn, marker, BadRequest(f"marker [{marker}] not found"))["id"])
+            where.append(
+                COMPUTE_NODES.c.id > _node(call, conn, marker, BadRequest(f"marker [{marker}] not found"))["id"]
+            )
         nodes = store.nodes(conn, *where)[:limit]
         if pattern is not None and not nodes:
             raise NotFound(f"No hypervisor matching '{pattern}' could be found.")

@@ -74,7 +74,9 @@ def _openstack(call: Call, server: dict[str, Any], path: list[str]) -> Reply:
     version, rest = path[0], path[1:]
     if version not in logic.OPENSTACK_VERSIONS:
         raise NotFound("There is no such version of the metadata.")
-    names = [name for name in ("vendor_data.json", "network_data.json", "vendor_data2.json") if _has(version, _SINCE[name])]
+    names = [
+        name for name in ("vendor_data.json", "network_data.json", "vendor_data2.json") if _has(version, _SINCE[name])
+    ]
     if not rest:
         mine = ["user_data"] if server["user_data"] else []
         return _text("\n".join(["meta_data.json", "password", *mine, *names]))
@@ -127,7 +129,7 @@ def _listing(tree: Mapping[str, Any]) -> str:
         if key == "_name":
             continue
         if isinstance(value, dict):
-            lines.append(value["_name"] if "_name" in value else f"{key}/")
+            lines.append(value.get("_name", f"{key}/"))
         else:
             lines.append(key)
     return "\n".join(lines)

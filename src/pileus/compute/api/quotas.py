@@ -6,9 +6,8 @@ from typing import Any
 
 from pileus.compute.api import schemas as s
 from pileus.compute.errors import BadRequest
-from pileus.compute.logic import projects
+from pileus.compute.logic import projects, quotas
 from pileus.compute.logic import quota_sets as logic
-from pileus.compute.logic import quotas
 from pileus.kernel.errors import Forbidden
 from pileus.kernel.web import Call, Operations
 
@@ -127,9 +126,10 @@ _CLASS_UPDATE = [
 
 
 def _class_view(call: Call, found: dict[str, int]) -> dict[str, Any]:
-    names = quotas.RESOURCES if call.at_least(2, 50) else (*quotas.RESOURCES, "fixed_ips", "floating_ips", "security_groups", "security_group_rules")
+    names: tuple[str, ...] = quotas.RESOURCES
     if not call.at_least(2, 50):
         names = tuple(n for n in names if n not in {"server_groups", "server_group_members"})
+        names = (*names, "fixed_ips", "floating_ips", "security_groups", "security_group_rules")
     if call.at_least(2, 57):
         names = tuple(n for n in names if n not in _FILES)
     return {name: found.get(name, -1) for name in names}

@@ -17,8 +17,6 @@ from pileus.kernel.web import Call, Operations, Reply
 operations = Operations()
 
 _PATH = "/servers/{server_id}/action"
-_ANYTHING: s.Schema = {}
-_NULL = {"enum": [None, {}]}
 
 
 def _power(call: Call, action: str) -> None:
@@ -85,7 +83,13 @@ LOCK = [
     (
         "2.73",
         s.wrap(
-            "lock", {"anyOf": [{"type": "null"}, s.obj({"locked_reason": {"type": "string", "minLength": 1, "maxLength": 255}})]}
+            "lock",
+            {
+                "anyOf": [
+                    {"type": "null"},
+                    s.obj({"locked_reason": {"type": "string", "minLength": 1, "maxLength": 255}}),
+                ]
+            },
         ),
     ),
 ]

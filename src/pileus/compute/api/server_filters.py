@@ -21,10 +21,34 @@ class Nothing(Exception):
 
 
 _EVERYBODY = frozenset(
-    "reservation_id name display_name status image image_ref flavor ip changes-since all_tenants instance_type_id".split()
+    [
+        "reservation_id",
+        "name",
+        "display_name",
+        "status",
+        "image",
+        "image_ref",
+        "flavor",
+        "ip",
+        "changes-since",
+        "all_tenants",
+        "instance_type_id",
+    ]
 )
 _SINCE_283 = frozenset(
-    "availability_zone config_drive key_name created_at launched_at terminated_at power_state task_state vm_state progress user_id".split()
+    [
+        "availability_zone",
+        "config_drive",
+        "key_name",
+        "created_at",
+        "launched_at",
+        "terminated_at",
+        "power_state",
+        "task_state",
+        "vm_state",
+        "progress",
+        "user_id",
+    ]
 )
 
 
@@ -94,7 +118,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "locked_by": ("locked_by", _text),
     "uuid": ("id", _text),
     "root_device_name": ("root_device_name", _text),
-    "config_drive": ("config_drive", lambda value: s.lenient(value)),
+    "config_drive": ("config_drive", s.lenient),
     "access_ip_v4": ("access_ip_v4", _text),
     "accessIPv4": ("access_ip_v4", _text),
     "access_ip_v6": ("access_ip_v6", _text),

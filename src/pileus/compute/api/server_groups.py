@@ -58,9 +58,7 @@ def list_groups(call: Call) -> dict[str, Any]:
     if everybody:
         call.authorize(rule=f"{_RULE}:index:all_projects")
     offset = s.integer(call.query.one("offset") or 0, "offset")
-    rows = logic.list_groups(
-        call.service, call.context, all_projects=everybody, limit=s.limit_of(call), offset=offset
-    )
+    rows = logic.list_groups(call.service, call.context, all_projects=everybody, limit=s.limit_of(call), offset=offset)
     return {"server_groups": [_view(call, row) for row in rows]}
 
 

@@ -20,9 +20,7 @@ operations = Operations()
 def _plain_addresses(call: Call) -> dict[str, list[dict[str, Any]]]:
     row = server_of(call, SERVERS.c.network_info)
     found = addresses_of(row["network_info"] or [])
-    return {
-        label: [{"version": ip["version"], "addr": ip["addr"]} for ip in listed] for label, listed in found.items()
-    }
+    return {label: [{"version": ip["version"], "addr": ip["addr"]} for ip in listed] for label, listed in found.items()}
 
 
 @operations("GET", "/servers/{server_id}/ips", rule="os_compute_api:ips:index", late=True)
@@ -53,9 +51,7 @@ def _attachment(call: Call, port: dict[str, Any]) -> dict[str, Any]:
     return view
 
 
-@operations(
-    "GET", "/servers/{server_id}/os-interface", rule="os_compute_api:os-attach-interfaces:list", late=True
-)
+@operations("GET", "/servers/{server_id}/os-interface", rule="os_compute_api:os-attach-interfaces:list", late=True)
 def list_interfaces(call: Call) -> dict[str, Any]:
     """List a server's cards"""
     row = server_of(call)
@@ -78,7 +74,12 @@ def show_interface(call: Call) -> dict[str, Any]:
 _NIC = {
     "net_id": s.UUID,
     "port_id": s.UUID,
-    "fixed_ips": {"type": "array", "items": s.obj({"ip_address": s.ANY_TEXT}, ["ip_address"]), "minItems": 1, "maxItems": 1},
+    "fixed_ips": {
+        "type": "array",
+        "items": s.obj({"ip_address": s.ANY_TEXT}, ["ip_address"]),
+        "minItems": 1,
+        "maxItems": 1,
+    },
 }
 ATTACH = [
     ("2.1", s.obj({"interfaceAttachment": s.obj(_NIC)})),
@@ -112,9 +113,7 @@ def detach_interface(call: Call) -> None:
     raise BadRequest("Cards cannot be pulled out of servers; delete the server to free its ports.")
 
 
-@operations(
-    "GET", "/servers/{server_id}/os-security-groups", rule="os_compute_api:os-security-groups:list", late=True
-)
+@operations("GET", "/servers/{server_id}/os-security-groups", rule="os_compute_api:os-security-groups:list", late=True)
 def list_security_groups(call: Call) -> dict[str, Any]:
     """List the security groups of a server"""
     row = server_of(call)
@@ -149,7 +148,9 @@ def rule_view(rule: dict[str, Any]) -> dict[str, Any]:
         "ip_protocol": protocol,
         "from_port": every[0] if low is None else low,
         "to_port": every[1] if high is None else high,
-        "group": {"tenant_id": rule["tenant_id"], "name": rule["remote_group_id"]} if rule.get("remote_group_id") else {},
+        "group": {"tenant_id": rule["tenant_id"], "name": rule["remote_group_id"]}
+        if rule.get("remote_group_id")
+        else {},
         "ip_range": {"cidr": cidr} if cidr else {},
     }
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from pileus.compute.api import schemas as s
 
-_IMAGE = {"type": "string", "pattern": r"^$|^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$"}
+_IMAGE = {
+    "type": "string",
+    "pattern": r"^$|^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$",
+}
 IMAGE_REF = {"type": "string", "format": "uuid"}
 _FLAVOR = {"type": ["string", "integer"], "minLength": 1}
 _NIC = {
@@ -65,7 +68,10 @@ _BASE: dict[str, Any] = {
     "min_count": s.text_or_integer(1),
     "max_count": s.text_or_integer(1),
     "return_reservation_id": s.BOOLEAN,
-    "security_groups": {"type": "array", "items": s.obj({"name": {"type": "string", "minLength": 1, "maxLength": 255}})},
+    "security_groups": {
+        "type": "array",
+        "items": s.obj({"name": {"type": "string", "minLength": 1, "maxLength": 255}}),
+    },
     "user_data": {"anyOf": [_USER_DATA, {"type": "null"}]},
 }
 
@@ -135,9 +141,7 @@ UPDATE = [
     ),
     (
         "2.94",
-        s.wrap(
-            "server", {**s.obj({**_UPDATE, "description": s.DESCRIPTION, "hostname": _FQDN}), "minProperties": 1}
-        ),
+        s.wrap("server", {**s.obj({**_UPDATE, "description": s.DESCRIPTION, "hostname": _FQDN}), "minProperties": 1}),
     ),
 ]
 
@@ -225,13 +229,59 @@ IGNORED_SORT_KEYS = (
     "fault",
 )
 
-_TEXT_FILTERS = (
-    "user_id project_id tenant_id launch_index image_ref image kernel_id ramdisk_id hostname key_name instance_type_id"
-    " launched_at terminated_at availability_zone name display_name description display_description locked_by uuid root_device_name config_drive"
-    " access_ip_v4 access_ip_v6 accessIPv4 accessIPv6 auto_disk_config progress vm_state power_state task_state host node deleted status"
-    " reservation_id flavor ip ip6 all_tenants soft_deleted created_at block_device_mapping services metadata system_metadata info_cache extra"
-    " fault security_groups pci_devices"
-).split()
+_TEXT_FILTERS = [
+    "user_id",
+    "project_id",
+    "tenant_id",
+    "launch_index",
+    "image_ref",
+    "image",
+    "kernel_id",
+    "ramdisk_id",
+    "hostname",
+    "key_name",
+    "instance_type_id",
+    "launched_at",
+    "terminated_at",
+    "availability_zone",
+    "name",
+    "display_name",
+    "description",
+    "display_description",
+    "locked_by",
+    "uuid",
+    "root_device_name",
+    "config_drive",
+    "access_ip_v4",
+    "access_ip_v6",
+    "accessIPv4",
+    "accessIPv6",
+    "auto_disk_config",
+    "progress",
+    "vm_state",
+    "power_state",
+    "task_state",
+    "host",
+    "node",
+    "deleted",
+    "status",
+    "reservation_id",
+    "flavor",
+    "ip",
+    "ip6",
+    "all_tenants",
+    "soft_deleted",
+    "created_at",
+    "block_device_mapping",
+    "services",
+    "metadata",
+    "system_metadata",
+    "info_cache",
+    "extra",
+    "fault",
+    "security_groups",
+    "pci_devices",
+]
 
 
 def _list_query() -> list[tuple[str, s.Schema | None]]:

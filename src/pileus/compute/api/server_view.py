@@ -37,12 +37,14 @@ def addresses_of(info: Sequence[Row]) -> Json:
         mac = vif["mac"]
         listed = found.setdefault(vif["label"], [])
         for ip in vif["ips"]:
-            listed.append({
-                "version": ip["version"],
-                "addr": ip["address"],
-                "OS-EXT-IPS:type": ip["type"],
-                "OS-EXT-IPS-MAC:mac_addr": mac,
-            })
+            listed.append(
+                {
+                    "version": ip["version"],
+                    "addr": ip["address"],
+                    "OS-EXT-IPS:type": ip["type"],
+                    "OS-EXT-IPS-MAC:mac_addr": mac,
+                }
+            )
     return found
 
 
@@ -64,7 +66,9 @@ class View:
         call = self.call
         self.admin = call.context.is_admin
         self.attributes = self.complete and call.allows("os_compute_api:os-extended-server-attributes")
-        self.host_status = call.at_least(2, 16) and self.complete and call.allows("os_compute_api:servers:show:host_status")
+        self.host_status = (
+            call.at_least(2, 16) and self.complete and call.allows("os_compute_api:servers:show:host_status")
+        )
         self.specs = call.at_least(2, 47) and call.allows("os_compute_api:servers:show:flavor-extra-specs")
 
     def columns(self) -> list[sa.Column[Any]]:
@@ -93,9 +97,7 @@ class View:
         metadata = store.metadata_of_many(conn, ids)
         tags = store.tags_of_many(conn, ids) if self.version >= (2, 26) else {}
         up = self._host_states(conn) if self.host_status else {}
-        return [
-            self.full(row, metadata.get(row["id"], {}), tags.get(row["id"], []), up) for row in rows
-        ]
+        return [self.full(row, metadata.get(row["id"], {}), tags.get(row["id"], []), up) for row in rows]
 
     def one(self, conn: sa.Connection, row: Row) -> Json:
         """The full view of one server, with its group from 2.71 on."""

@@ -240,10 +240,10 @@ def _networks(given: Any) -> tuple[NicRequest, ...] | str | None:
             raise BadRequest("Specified Fixed IP cannot be used with port. Port already has a Fixed IP allocated.")
         if not port and not network:
             raise BadRequest("Missing network information: each network needs 'uuid' or 'port'.")
-        found.append(NicRequest(port_id=port, network_id=None if port else network, fixed_ip=address, tag=nic.get("tag")))
+        found.append(
+            NicRequest(port_id=port, network_id=None if port else network, fixed_ip=address, tag=nic.get("tag"))
+        )
     ports = [nic.port_id for nic in found if nic.port_id]
     if len(ports) != len(set(ports)):
         raise BadRequest("Duplicate port in the networks of the request.")
     return tuple(found)
-
-

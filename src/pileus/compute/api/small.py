@@ -88,7 +88,9 @@ def clear_password(call: Call) -> None:
     server_of(call)
 
 
-@operations("GET", "/servers/{server_id}/topology", rule="os_compute_api:server:topology:index", late=True, versions="2.78-")
+@operations(
+    "GET", "/servers/{server_id}/topology", rule="os_compute_api:server:topology:index", late=True, versions="2.78-"
+)
 def show_topology(call: Call) -> dict[str, Any]:
     """Show the NUMA topology of a server: guests have none of their own"""
     server_of(call)

@@ -15,7 +15,11 @@ operations = Operations()
 
 _RULE = "os_compute_api:os-simple-tenant-usage"
 _BASE = {"start": s.many(s.ANY_TEXT), "end": s.many(s.ANY_TEXT), "detailed": s.many(s.ANY_TEXT)}
-_LIST = [("2.1", s.query(_BASE)), ("2.40", s.query({**_BASE, **s.PAGING})), ("2.75", s.query({**_BASE, **s.PAGING}, additional=False))]
+_LIST = [
+    ("2.1", s.query(_BASE)),
+    ("2.40", s.query({**_BASE, **s.PAGING})),
+    ("2.75", s.query({**_BASE, **s.PAGING}, additional=False)),
+]
 
 
 def _moment(text: str | None, default: dt.datetime) -> dt.datetime:

@@ -148,14 +148,8 @@ def spawn(run: Run) -> dict[str, Any]:
         raise Abort("The server has lost its host.")
     with run.service.db.read() as conn:
         doc = documents.load_doc(run.service.options, conn, server, epoch=common.epoch_of(run), power="running")
-    body = doc.to_dict()
     try:
-        answer = common.call_host(run, server["host"], "prepare", doc=body)
-        if answer["state"] == "fetching":
-            raise Wait("the image is fetched", 5.0)
-        if answer["state"] != "ready":
-            raise HostFailed(answer.get("error") or "the host could not prepare the server")
-        common.call_host(run, server["host"], "create", doc=body)
+        common.make_on(run, server["host"], doc.to_dict())
     except HostFailed as error:
         _try_elsewhere(run, server, str(error))
     return {"host": server["host"], "at": clock.time()}

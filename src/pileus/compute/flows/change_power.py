@@ -50,9 +50,7 @@ def change(run: Run) -> dict[str, Any]:
     if not server["host"]:
         raise Abort("The server has no host.")
     with run.service.db.read() as conn:
-        doc = documents.load_doc(
-            run.service.options, conn, server, epoch=int(run.input["epoch"]), power="running"
-        )
+        doc = documents.load_doc(run.service.options, conn, server, epoch=int(run.input["epoch"]), power="running")
     timeout = run.service.options.shutdown_timeout if wanted.graceful else 0
     try:
         answer = common.call_host(
@@ -94,6 +92,4 @@ def failed(run: Run, conn: sa.Connection, message: str) -> None:
     actions.finish(conn, run.input.get("action"), CHANGES[task].event, host=server["host"], error=message)
 
 
-CHANGE_POWER = Flow(
-    "change_power", steps=(Step("change", change),), finished=finished, failed=failed, deadline=900.0
-)
+CHANGE_POWER = Flow("change_power", steps=(Step("change", change),), finished=finished, failed=failed, deadline=900.0)

@@ -15,7 +15,7 @@ from pileus.compute.wire import STALE_EPOCH
 from pileus.kernel import clock, desired
 from pileus.kernel.bus import BusTimeout, BusUnavailable, RemoteError
 from pileus.kernel.db import after_commit
-from pileus.kernel.flows import Abort, Retry, Run
+from pileus.kernel.flows import Abort, Retry, Run, Wait
 from pileus.kernel.service import Service
 
 Row = dict[str, Any]
@@ -57,12 +57,24 @@ def call_host(run: Run, host: str, method: str, *, steady: bool = False, **paylo
     body = {"id": run.resource_id, "epoch": epoch, **payload}
     timeout = run.service.options.host_call_timeout
     try:
-        answer: dict[str, Any] | None = run.service.bus.call(f"agent.{host}", f"compute.{method}", body, timeout=timeout)
+        answer: dict[str, Any] | None = run.service.bus.call(
+            f"agent.{host}", f"compute.{method}", body, timeout=timeout
+        )
     except RemoteError as error:
         if error.kind == STALE_EPOCH:
             raise Abort("Newer work on the server has overtaken this.") from error
         raise HostFailed(error.message) from error
     return answer or {}
+
+
+def make_on(run: Run, host: str, doc: dict[str, Any]) -> None:
+    """Prepare and create the guest on a host, paused. Waits while the image is fetched; raises `HostFailed`."""
+    answer = call_host(run, host, "prepare", doc=doc)
+    if answer["state"] == "fetching":
+        raise Wait("the image is fetched", 5.0)
+    if answer["state"] != "ready":
+        raise HostFailed(answer.get("error") or "the host could not prepare the server")
+    call_host(run, host, "create", doc=doc)
 
 
 def destroy_on(run: Run, host: str, *, keep_disks: bool = False) -> None:

@@ -50,9 +50,7 @@ def failed(run: Run, conn: sa.Connection, message: str) -> None:
     if server is None:
         return
     store.update(conn, server["id"], vm_state="error", task_state=None, fault=common.fault(message))
-    actions.finish(
-        conn, run.input.get("action"), "compute_terminate_instance", host=server["host"], error=message
-    )
+    actions.finish(conn, run.input.get("action"), "compute_terminate_instance", host=server["host"], error=message)
 
 
 DELETE_SERVER = Flow(

@@ -11,7 +11,7 @@ from pileus.compute.flows.common import HostFailed
 from pileus.compute.logic import actions, documents, states
 from pileus.compute.store import servers as store
 from pileus.kernel import clock
-from pileus.kernel.flows import Abort, Flow, Run, Step, Wait
+from pileus.kernel.flows import Abort, Flow, Run, Step
 
 _TASKS = (states.REBUILDING, states.REBUILD_SPAWNING)
 EVENT = "compute_rebuild_instance"
@@ -24,9 +24,7 @@ def empty(run: Run) -> dict[str, Any]:
         raise Abort("The server has no host.")
     common.destroy_on(run, server["host"])
     with run.service.db.write(durable=False) as conn:
-        store.swap_task(
-            conn, server["id"], _TASKS, task_state=states.REBUILD_SPAWNING, epoch=common.keep_epoch(run)
-        )
+        store.swap_task(conn, server["id"], _TASKS, task_state=states.REBUILD_SPAWNING, epoch=common.keep_epoch(run))
     return {}
 
 
@@ -37,12 +35,7 @@ def respawn(run: Run) -> dict[str, Any]:
         doc = documents.load_doc(run.service.options, conn, server, epoch=common.epoch_of(run), power="running")
     body = doc.to_dict()
     try:
-        answer = common.call_host(run, server["host"], "prepare", doc=body)
-        if answer["state"] == "fetching":
-            raise Wait("the image is fetched", 5.0)
-        if answer["state"] != "ready":
-            raise HostFailed(answer.get("error") or "the host could not prepare the server")
-        common.call_host(run, server["host"], "create", doc=body)
+        common.make_on(run, server["host"], body)
         common.call_host(run, server["host"], "resume")
         if run.input.get("stopped"):
             common.call_host(run, server["host"], "power", action="stop", doc=body, timeout=0)
@@ -74,9 +67,7 @@ def failed(run: Run, conn: sa.Connection, message: str) -> None:
     server = store.get(conn, run.resource_id)
     if server is None:
         return
-    store.swap_task(
-        conn, server["id"], _TASKS, vm_state=states.ERROR, task_state=None, fault=common.fault(message)
-    )
+    store.swap_task(conn, server["id"], _TASKS, vm_state=states.ERROR, task_state=None, fault=common.fault(message))
     actions.finish(conn, run.input.get("action"), EVENT, host=server["host"], error=message)
 
 

@@ -69,9 +69,7 @@ def delete_aggregate(service: Service, aggregate_id: int) -> None:
     with service.db.write() as conn:
         aggregate = get_aggregate(conn, aggregate_id)
         if aggregate.hosts:
-            raise BadRequest(
-                f"Cannot remove host from aggregate {aggregate_id}. Reason: Host aggregate is not empty."
-            )
+            raise BadRequest(f"Cannot remove host from aggregate {aggregate_id}. Reason: Host aggregate is not empty.")
         conn.execute(AGGREGATES.delete().where(AGGREGATES.c.id == aggregate_id))
 
 
@@ -130,7 +128,9 @@ def _check_zone(conn: sa.Connection, aggregate: Aggregate, zone: str | None, hos
             )
         )
         if (other := conn.execute(query).scalar()) is not None:
-            raise Conflict(f"Cannot perform action on aggregate {aggregate.id}. Reason: host {other} is in another zone.")
+            raise Conflict(
+                f"Cannot perform action on aggregate {aggregate.id}. Reason: host {other} is in another zone."
+            )
         in_zone = store.zones_by_host(conn)
         moving = [host for host in hosts if in_zone.get(host) != zone]
         _check_no_servers(conn, aggregate, moving)

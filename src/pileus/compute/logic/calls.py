@@ -57,7 +57,7 @@ def _differing(conn: sa.Connection, told: Report) -> dict[str, str]:
     query = sa.select(columns.id, columns.power_state).where(
         columns.host == told.host, columns.deleted.is_(False), columns.task_state.is_(None)
     )
-    found = {}
+    found: dict[str, str] = {}
     for server_id, number in conn.execute(query):
         power = told.states.get(server_id)
         if power is not None and power != "missing" and states.POWER_NUMBERS[power] != number:

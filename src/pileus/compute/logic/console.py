@@ -53,7 +53,18 @@ def diagnostics(service: Service, server: Mapping[str, Any]) -> dict[str, Any]:
         {
             "mac_address": vif["mac"],
             **dict.fromkeys(
-                "rx_octets rx_errors rx_drop rx_packets rx_rate tx_octets tx_errors tx_drop tx_packets tx_rate".split()
+                [
+                    "rx_octets",
+                    "rx_errors",
+                    "rx_drop",
+                    "rx_packets",
+                    "rx_rate",
+                    "tx_octets",
+                    "tx_errors",
+                    "tx_drop",
+                    "tx_packets",
+                    "tx_rate",
+                ]
             ),
         }
         for vif in server["network_info"] or ()

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.compute.errors import BadRequest, FlavorNotFound, KeypairNotFound
+from pileus.compute.errors import BadRequest, FlavorNotFound, KeypairNotFound, ServerGroupNotFound
 from pileus.compute.logic import actions, flavors, hosts, images, keypairs, networks, quotas, server_groups, states
 from pileus.compute.store import hosts as host_store
 from pileus.compute.store import servers as store
@@ -125,7 +125,7 @@ def _check_hints(conn: sa.Connection, context: Context, hints: Mapping[str, Any]
         return None
     try:
         return str(server_groups.get_group(conn, context, str(group))["uuid"])
-    except server_groups.ServerGroupNotFound as error:
+    except ServerGroupNotFound as error:
         raise BadRequest(error.message) from None
 
 
@@ -147,13 +147,11 @@ def hostname_of(name: str, server_id: str) -> str:
 
 def stored_flavor(flavor: Mapping[str, Any]) -> Row:
     """The copy of a flavor that a server keeps."""
-    names = "flavorid name vcpus memory_mb root_gb ephemeral_gb swap rxtx_factor extra_specs".split()
+    names = ["flavorid", "name", "vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap", "rxtx_factor", "extra_specs"]
     return {name: flavor[name] for name in names}
 
 
-def _shared_columns(
-    service: Service, context: Context, order: Order, flavor: Row, image: Row, key: Row | None
-) -> Row:
+def _shared_columns(service: Service, context: Context, order: Order, flavor: Row, image: Row, key: Row | None) -> Row:
     """The columns in which all servers of one request are the same."""
     password = order.admin_pass
     if password is None and service.options.enable_instance_password:
@@ -194,9 +192,7 @@ def _shared_columns(
     }
 
 
-def _record(
-    service: Service, context: Context, order: Order, shared: Row, group: str | None
-) -> list[Row]:
+def _record(service: Service, context: Context, order: Order, shared: Row, group: str | None) -> list[Row]:
     """Quota, rows and flows in one transaction; as many servers as fit between min_count and max_count."""
     one = {"instances": 1, "cores": shared["vcpus"], "ram": shared["memory_mb"]}
     project_id = context.project_id or ""
@@ -206,8 +202,7 @@ def _record(
         if order.min_count < order.max_count:
             count = min(count, max(order.min_count, quotas.headroom(service, conn, project_id, one)))
         quotas.reserve(service, conn, project_id, {name: size * count for name, size in one.items()})
-        for index in range(count):
-            rows.append(_insert(service, conn, context, order, shared, index))
+        rows += [_insert(conn, order, shared, index) for index in range(count)]
         if group:
             server_groups.join(service, conn, context, group, [row["id"] for row in rows])
         for row in rows:
@@ -222,7 +217,7 @@ def _record(
     return rows
 
 
-def _insert(service: Service, conn: sa.Connection, context: Context, order: Order, shared: Row, index: int) -> Row:
+def _insert(conn: sa.Connection, order: Order, shared: Row, index: int) -> Row:
     server_id = ids.new_uuid()
     name, hostname = order.name, order.hostname
     if order.max_count > 1:

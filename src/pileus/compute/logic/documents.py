@@ -101,15 +101,17 @@ def desired_servers(options: Options, conn: sa.Connection, ids: Sequence[str]) -
     found = []
     for start in range(0, len(ids), 500):
         part = ids[start : start + 500]
-        rows = conn.execute(
-            sa.select(SERVERS).where(SERVERS.c.id.in_(part), SERVERS.c.deleted.is_(False))
-        ).mappings().all()
+        rows = (
+            conn.execute(sa.select(SERVERS).where(SERVERS.c.id.in_(part), SERVERS.c.deleted.is_(False)))
+            .mappings()
+            .all()
+        )
         metadata = store.metadata_of_many(conn, part)
         ports: dict[str, list[dict[str, Any]]] = {}
         tagged = sa.select(SERVER_PORTS).where(SERVER_PORTS.c.server_id.in_(part), SERVER_PORTS.c.tag.is_not(None))
         for port in conn.execute(tagged).mappings():
             ports.setdefault(port["server_id"], []).append(dict(port))
         for row in rows:
-            doc = server_doc(options, row, metadata.get(row["id"], {}), ports.get(row["id"], []))
+            doc = server_doc(options, dict(row), metadata.get(row["id"], {}), ports.get(row["id"], []))
             found.append(DesiredServer(id=row["id"], power_state=doc.power_state, doc=doc))
     return found

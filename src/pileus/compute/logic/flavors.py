@@ -121,9 +121,7 @@ def list_access(service: Service, context: Context, flavorid: str) -> list[str]:
         return store.projects(conn, row["id"])
 
 
-def add_access(
-    service: Service, context: Context, flavorid: str, project_id: str, *, refuse_public: bool
-) -> list[str]:
+def add_access(service: Service, context: Context, flavorid: str, project_id: str, *, refuse_public: bool) -> list[str]:
     """Give a flavor to a project. Raises `Conflict` when it has it or, if so wanted, the flavor is public."""
     try:
         with service.db.write() as conn:
@@ -150,8 +148,23 @@ def remove_access(service: Service, context: Context, flavorid: str, project_id:
 
 _TRAIT = re.compile(r"(CUSTOM_[A-Z0-9_]+|[A-Z][A-Z0-9_]+)\Z")
 _KNOWN_NAMESPACES = frozenset(
-    "accel aggregate_instance_extra_specs capabilities hide_hypervisor_id hw hw_rng hw_video os os_secure_boot pci_passthrough powervm quota"
-    " resources trait vmware".split()
+    [
+        "accel",
+        "aggregate_instance_extra_specs",
+        "capabilities",
+        "hide_hypervisor_id",
+        "hw",
+        "hw_rng",
+        "hw_video",
+        "os",
+        "os_secure_boot",
+        "pci_passthrough",
+        "powervm",
+        "quota",
+        "resources",
+        "trait",
+        "vmware",
+    ]
 )
 _PLAIN_PREFIXES = ("aggregate_instance_extra_specs:", "capabilities:", "vmware:", "powervm:", "accel:", "hw_video:")
 _QUOTAS = re.compile(

@@ -13,8 +13,35 @@ from pileus.kernel.service import Service
 GIB = 1 << 30
 
 _OWN_FIELDS = frozenset(
-    "id name status visibility owner size virtual_size checksum os_hash_algo os_hash_value os_hidden disk_format container_format min_disk"
-    " min_ram protected tags created_at updated_at self file schema direct_url locations stores members properties".split()
+    [
+        "id",
+        "name",
+        "status",
+        "visibility",
+        "owner",
+        "size",
+        "virtual_size",
+        "checksum",
+        "os_hash_algo",
+        "os_hash_value",
+        "os_hidden",
+        "disk_format",
+        "container_format",
+        "min_disk",
+        "min_ram",
+        "protected",
+        "tags",
+        "created_at",
+        "updated_at",
+        "self",
+        "file",
+        "schema",
+        "direct_url",
+        "locations",
+        "stores",
+        "members",
+        "properties",
+    ]
 )
 
 
@@ -29,9 +56,21 @@ def get_image(service: Service, context: Context, image_id: str) -> dict[str, An
         raise BadRequest("Can not find requested image") from None
     image = {
         name: found.get(name)
-        for name in (
-            "id name status size virtual_size disk_format container_format min_disk min_ram checksum os_hash_algo os_hash_value owner"
-        ).split()
+        for name in [
+            "id",
+            "name",
+            "status",
+            "size",
+            "virtual_size",
+            "disk_format",
+            "container_format",
+            "min_disk",
+            "min_ram",
+            "checksum",
+            "os_hash_algo",
+            "os_hash_value",
+            "owner",
+        ]
     }
     image["properties"] = {key: value for key, value in found.items() if key not in _OWN_FIELDS}
     return image
@@ -49,8 +88,7 @@ def check_fits(image: Mapping[str, Any], flavor: Mapping[str, Any]) -> None:
     size = max(image["size"] or 0, image["virtual_size"] or 0)
     if size > disk:
         raise BadRequest(
-            "Flavor's disk is too small for requested image. "
-            f"Flavor disk is {disk} bytes, image is {size} bytes."
+            f"Flavor's disk is too small for requested image. Flavor disk is {disk} bytes, image is {size} bytes."
         )
     if (image["min_disk"] or 0) * GIB > disk:
         raise BadRequest(

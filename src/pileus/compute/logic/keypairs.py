@@ -9,6 +9,7 @@ import string
 from typing import Any
 
 import sqlalchemy as sa
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -34,22 +35,31 @@ def check_name(name: str, *, also: str = "") -> None:
 
 def fingerprint_of(public_key: str) -> str:
     """MD5 of an OpenSSH public key, in pairs of digits. Raises `BadRequest` for text that is no such key."""
-    parts = public_key.split(None, 2)
-    try:
-        if len(parts) < 2 or not parts[0].startswith(_KEY_KINDS):
-            raise ValueError
-        blob = base64.b64decode(parts[1], validate=True)
-        length = int.from_bytes(blob[:4], "big")
-        if blob[4 : 4 + length] != parts[0].encode():
-            raise ValueError
-        serialization.load_ssh_public_key(f"{parts[0]} {parts[1]}".encode())
-    except (ValueError, binascii.Error):
-        raise BadRequest("Keypair data is invalid: failed to generate fingerprint") from None
-    except Exception as error:  # kinds that the library does not know, security keys among them
-        if not parts[0].startswith("sk-"):
-            raise BadRequest("Keypair data is invalid: failed to generate fingerprint") from error
+    blob = _blob_of(public_key)
+    if blob is None:
+        raise BadRequest("Keypair data is invalid: failed to generate fingerprint")
     digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
     return ":".join(digest[i : i + 2] for i in range(0, 32, 2))
+
+
+def _blob_of(public_key: str) -> bytes | None:
+    """The binary part of an OpenSSH public key; None when the text is no such key."""
+    parts = public_key.split(None, 2)
+    if len(parts) < 2 or not parts[0].startswith(_KEY_KINDS):
+        return None
+    try:
+        blob = base64.b64decode(parts[1], validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    length = int.from_bytes(blob[:4], "big")
+    if blob[4 : 4 + length] != parts[0].encode():
+        return None
+    if not parts[0].startswith("sk-"):  # keys on security tokens, which the library does not know
+        try:
+            serialization.load_ssh_public_key(f"{parts[0]} {parts[1]}".encode())
+        except (ValueError, UnsupportedAlgorithm):
+            return None
+    return blob
 
 
 def generate() -> tuple[str, str]:

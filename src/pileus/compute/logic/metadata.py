@@ -107,12 +107,14 @@ def _devices(info: Sequence[Json], ports: Sequence[Mapping[str, Any]]) -> list[J
 
 def network_data(info: Sequence[Json]) -> Json:
     """openstack/latest/network_data.json"""
-    links, networks, services = [], [], []
+    links: list[Json] = []
+    networks: list[Json] = []
+    services: list[Json] = []
     for vif in info:
         link = f"tap{vif['port_id'][:11]}"
-        links.append({
-            "id": link, "vif_id": vif["port_id"], "type": "tap", "mtu": vif["mtu"], "ethernet_mac_address": vif["mac"]
-        })
+        links.append(
+            {"id": link, "vif_id": vif["port_id"], "type": "tap", "mtu": vif["mtu"], "ethernet_mac_address": vif["mac"]}
+        )
         subnets = {s["id"]: s for s in vif["subnets"]}
         for ip in vif["ips"]:
             if ip["type"] != "fixed" or ip["subnet_id"] not in subnets:

@@ -135,9 +135,7 @@ def resolve_groups(service: Service, context: Context, names: Iterable[str]) -> 
     wanted = list(dict.fromkeys(names))
     if not wanted or wanted == ["default"]:
         return []
-    known = list_all(
-        service, context, "security_groups", tenant_id=context.project_id, fields=["id", "name"]
-    )
+    known = list_all(service, context, "security_groups", tenant_id=context.project_id, fields=["id", "name"])
     found = []
     for name in wanted:
         by_id = [g["id"] for g in known if g["id"] == name]
@@ -157,7 +155,9 @@ def zone_owner(zone: str | None) -> str:
 
 def sentence(error: PeerError) -> str:
     """What the user is told when the network service refused."""
-    if "OverQuota" in str((error.body or {}).get("NeutronError", {}).get("type", "") if isinstance(error.body, dict) else ""):
+    if "OverQuota" in str(
+        (error.body or {}).get("NeutronError", {}).get("type", "") if isinstance(error.body, dict) else ""
+    ):
         return "Maximum number of ports exceeded"
     return error.message
 

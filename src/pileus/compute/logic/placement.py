@@ -12,7 +12,6 @@ from pileus.kernel.context import Context
 from pileus.kernel.service import Service
 
 
-
 @dataclass(frozen=True)
 class Candidate:
     """One way to place a server: on the tree of `provider`, with these allocations (provider -> {"resources": ...})."""

@@ -41,9 +41,7 @@ def change_power(service: Service, context: Context, server_id: str, action: str
         _begin(service, conn, context, server, needed)
 
 
-def _begin(
-    service: Service, conn: sa.Connection, context: Context, server: Row, needed: states.Action
-) -> None:
+def _begin(service: Service, conn: sa.Connection, context: Context, server: Row, needed: states.Action) -> None:
     assert needed.task is not None
     epoch = next_epoch(server)
     if not store.swap(conn, server, task_state=needed.task, epoch=epoch):
@@ -64,9 +62,7 @@ def stop_again(service: Service, context: Context, server_id: str) -> None:
         _begin(service, conn, context, server, states.ACTIONS["stop"])
 
 
-def delete_server(
-    service: Service, context: Context, server_id: str, *, unlocked: bool, word: str = "delete"
-) -> None:
+def delete_server(service: Service, context: Context, server_id: str, *, unlocked: bool, word: str = "delete") -> None:
     """Begin to delete a server, whatever it is doing; a build that goes on is called off. Deleting twice is one deletion."""
     with service.db.write() as conn:
         server = _locked_row(conn, server_id)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pileus.clients.base import PeerForbidden, PeerNotFound
 from pileus.compute.errors import BadRequest
 from pileus.kernel.context import Context
-from pileus.clients.base import PeerForbidden, PeerNotFound
 from pileus.kernel.service import Service
 
 

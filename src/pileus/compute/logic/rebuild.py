@@ -79,5 +79,3 @@ def _key(conn: Any, server: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     except KeypairNotFound:
         raise BadRequest("Invalid key_name provided.") from None
     return {"key_name": key["name"], "key_data": key["public_key"]}
-
-

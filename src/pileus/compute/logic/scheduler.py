@@ -169,7 +169,14 @@ def _ids(value: Any) -> set[str]:
 FILTERS: tuple[Filter, ...] = (_tried, _named, _alive, _zone, _image, _aggregate_specs, _capabilities, _group, _hints)
 
 _NUMERIC = {"=": operator.ge, "==": operator.eq, "!=": operator.ne, ">=": operator.ge, "<=": operator.le}
-_TEXT = {"s==": operator.eq, "s!=": operator.ne, "s>=": operator.ge, "s>": operator.gt, "s<=": operator.le, "s<": operator.lt}
+_TEXT = {
+    "s==": operator.eq,
+    "s!=": operator.ne,
+    "s>=": operator.ge,
+    "s>": operator.gt,
+    "s<=": operator.le,
+    "s<": operator.lt,
+}
 _OPERATOR = re.compile(r"(<in>|<all-in>|<or>|s==|s!=|s>=|s<=|s>|s<|==|!=|>=|<=|=)\s+")
 
 
@@ -205,7 +212,9 @@ def _weigh(options: Options, wish: Wish, hosts: list[HostState]) -> list[HostSta
     ]
     if wish.policy in {"soft-affinity", "soft-anti-affinity", "affinity"}:
         sign = -1.0 if wish.policy == "soft-anti-affinity" else 1.0
-        measures.append((sign * options.soft_affinity_weight, [float(len(wish.group_members & h.servers)) for h in hosts]))
+        measures.append(
+            (sign * options.soft_affinity_weight, [float(len(wish.group_members & h.servers)) for h in hosts])
+        )
     totals = [0.0] * len(hosts)
     for weight, values in measures:
         low, high = min(values), max(values)

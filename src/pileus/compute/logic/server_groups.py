@@ -39,18 +39,16 @@ def get_group(conn: sa.Connection, context: Context, uuid: str) -> Row:
     row = conn.execute(query).mappings().first()
     if row is None:
         raise ServerGroupNotFound(uuid)
-    return _with_members(conn, [row])[0]
+    return _with_members(conn, [dict(row)])[0]
 
 
-def list_groups(
-    service: Service, context: Context, *, all_projects: bool, limit: int, offset: int
-) -> list[Row]:
+def list_groups(service: Service, context: Context, *, all_projects: bool, limit: int, offset: int) -> list[Row]:
     query = sa.select(SERVER_GROUPS).order_by(SERVER_GROUPS.c.id)
     if not all_projects:
         query = query.where(SERVER_GROUPS.c.project_id == context.project_id)
     with service.db.read() as conn:
         rows = conn.execute(query.limit(limit).offset(offset)).mappings().all()
-        return _with_members(conn, rows)
+        return _with_members(conn, [dict(row) for row in rows])
 
 
 def create_group(service: Service, context: Context, name: str, policy: str, rules: Mapping[str, Any]) -> Row:

@@ -135,9 +135,7 @@ def clear_tags(service: Service, server_id: str) -> None:
         store.update(conn, server_id)
 
 
-def change_security_group(
-    service: Service, context: Context, server: Row, name: str, *, add: bool
-) -> None:
+def change_security_group(service: Service, context: Context, server: Row, name: str, *, add: bool) -> None:
     """Put a security group on all ports of a server, or take it off. Raises `NotFound` for a group or membership that is not there."""
     states.check("addSecurityGroup" if add else "removeSecurityGroup", server)
     group_id = _group_id(service, context, name)

@@ -120,7 +120,8 @@ def status(vm_state: str, task_state: str | None) -> str:
 def states_of(statuses: list[str]) -> tuple[set[str], set[str]]:
     """The vm_states and task_states in which a server shows one of the statuses (any letter case).
 
-    `"default"` among the task states stands for "any that has no status of its own"."""
+    `"default"` among the task states stands for "any that has no status of its own".
+    """
     wanted = {s.lower() for s in statuses}
     vm_states: set[str] = set()
     task_states: set[str] = set()

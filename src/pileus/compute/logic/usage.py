@@ -83,20 +83,22 @@ def _add(project: dict[str, Any], row: Any, start: dt.datetime, end: dt.datetime
     ended = terminated is not None
     now = min(end, clock.utcnow())
     state = "terminated" if ended else states.status(row["vm_state"], row["task_state"]).lower()
-    project["server_usages"].append({
-        "instance_id": row["id"],
-        "name": row["name"],
-        "hours": hours,
-        "flavor": flavor["name"],
-        "vcpus": flavor["vcpus"],
-        "memory_mb": flavor["memory_mb"],
-        "local_gb": local,
-        "tenant_id": row["project_id"],
-        "started_at": clock.iso_micro(launched),
-        "ended_at": clock.iso_micro(terminated),
-        "state": state,
-        "uptime": int(((terminated or now) - launched).total_seconds()),
-    })
+    project["server_usages"].append(
+        {
+            "instance_id": row["id"],
+            "name": row["name"],
+            "hours": hours,
+            "flavor": flavor["name"],
+            "vcpus": flavor["vcpus"],
+            "memory_mb": flavor["memory_mb"],
+            "local_gb": local,
+            "tenant_id": row["project_id"],
+            "started_at": clock.iso_micro(launched),
+            "ended_at": clock.iso_micro(terminated),
+            "state": state,
+            "uptime": int(((terminated or now) - launched).total_seconds()),
+        }
+    )
     project["total_hours"] += hours
     project["total_vcpus_usage"] += hours * flavor["vcpus"]
     project["total_memory_mb_usage"] += hours * flavor["memory_mb"]

@@ -22,6 +22,4 @@ def providers(service: Service) -> None:
             continue
         placement.ensure_provider(service, context, node["uuid"], node["hypervisor_hostname"], wanted)
         with service.db.write(durable=False) as conn:
-            conn.execute(
-                sa.update(COMPUTE_NODES).where(COMPUTE_NODES.c.id == node["id"]).values(inventory=wanted)
-            )
+            conn.execute(sa.update(COMPUTE_NODES).where(COMPUTE_NODES.c.id == node["id"]).values(inventory=wanted))

@@ -48,9 +48,9 @@ def _settle(service: Service, server_id: str) -> None:
         if row is None or row["deleted"] or row["task_state"] is None or service.flows.unfinished(conn, server_id):
             return
         if row["task_state"] == states.DELETING:
-            power.start_deletion(service, conn, service_context("compute"), row)
+            power.start_deletion(service, conn, service_context("compute"), dict(row))
             return
-        values = {"task_state": None, "updated_at": clock.utcnow()}
+        values: dict[str, object] = {"task_state": None, "updated_at": clock.utcnow()}
         if row["vm_state"] == states.BUILDING:
             values["vm_state"] = states.ERROR
         conn.execute(SERVERS.update().where(SERVERS.c.id == server_id).values(**values))

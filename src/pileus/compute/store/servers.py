@@ -90,9 +90,7 @@ def swap(conn: sa.Connection, server: Row, **values: Any) -> bool:
     return result.rowcount == 1
 
 
-def swap_task(
-    conn: sa.Connection, server_id: str, expected: Sequence[str | None], **values: Any
-) -> bool:
+def swap_task(conn: sa.Connection, server_id: str, expected: Sequence[str | None], **values: Any) -> bool:
     """Set columns if the server's task is one of `expected`."""
     values.setdefault("updated_at", clock.utcnow())
     tasks = [SERVERS.c.task_state.is_(None)] if None in expected else []
@@ -100,9 +98,7 @@ def swap_task(
     if named:
         tasks.append(SERVERS.c.task_state.in_(named))
     result = conn.execute(
-        SERVERS.update()
-        .where(SERVERS.c.id == server_id, SERVERS.c.deleted.is_(False), sa.or_(*tasks))
-        .values(**values)
+        SERVERS.update().where(SERVERS.c.id == server_id, SERVERS.c.deleted.is_(False), sa.or_(*tasks)).values(**values)
     )
     return result.rowcount == 1
 
@@ -132,12 +128,13 @@ def _task_condition(states: Iterable[str]) -> sa.ColumnElement[bool]:
 
 
 def _equal(name: str, value: Any) -> sa.ColumnElement[bool]:
-    column = SERVERS.c[name]
+    column: sa.ColumnElement[Any] = SERVERS.c[name]
     if value is None:
         return column.is_(None)
     if isinstance(value, (list, tuple, set, frozenset)):
         return column.in_(list(value))
-    return column == value
+    same: sa.ColumnElement[bool] = column == value
+    return same
 
 
 def conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
@@ -205,7 +202,9 @@ def metadata_of_many(conn: sa.Connection, ids: Sequence[str]) -> dict[str, dict[
 def add_metadata(conn: sa.Connection, server_id: str, items: Mapping[str, str]) -> None:
     """Items that are not there yet."""
     if items:
-        conn.execute(SERVER_METADATA.insert(), [{"server_id": server_id, "key": k, "value": v} for k, v in items.items()])
+        conn.execute(
+            SERVER_METADATA.insert(), [{"server_id": server_id, "key": k, "value": v} for k, v in items.items()]
+        )
 
 
 def set_metadata(conn: sa.Connection, server_id: str, items: Mapping[str, str]) -> None:
@@ -265,9 +264,7 @@ def add_port(
     insert_ignore(
         conn,
         SERVER_PORTS,
-        [{
-            "port_id": port_id, "server_id": server_id, "mine": mine, "tag": tag, "position": position
-        }],
+        [{"port_id": port_id, "server_id": server_id, "mine": mine, "tag": tag, "position": position}],
     )
 
 
