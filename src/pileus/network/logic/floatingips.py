@@ -58,6 +58,7 @@ def _create(change: Change, context: Context, values: Values) -> str:
     change.conn.execute(sa.insert(t.floatingips), row)
     if values.get("port_id"):
         _associate(change, context, floating_id, values["port_id"], values.get("fixed_ip_address"))
+        floating.tell_compute(change, values["port_id"])
     elif values.get("fixed_ip_address"):
         raise errors.BadRequest("Bad floatingip request: fixed_ip_address cannot be specified without a port_id.")
     return floating_id
