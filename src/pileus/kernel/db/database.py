@@ -31,6 +31,10 @@ class _After(threading.local):
 _after = _After()
 
 
+class _Guard(threading.local):
+    check: Callable[[sa.Connection], None] | None = None
+
+
 def after_commit(action: Callable[[], None]) -> None:
     """Do something when the transaction of this thread has been committed; nothing when it is rolled back.
 
@@ -57,6 +61,7 @@ class Database:
         self._writer = threading.RLock() if self._sqlite else None
         self._engine: sa.Engine | None = None
         self._lock = threading.Lock()
+        self._guard = _Guard()
 
     @property
     def is_sqlite(self) -> bool:
@@ -122,6 +127,8 @@ class Database:
                         _run(conn, "BEGIN IMMEDIATE")
                     _after.actions = actions
                     try:
+                        if self._guard.check is not None:
+                            self._guard.check(conn)
                         yield conn
                         conn.commit()
                     except BaseException:
@@ -134,6 +141,15 @@ class Database:
                 action()
             except Exception:
                 _log.exception("an action after the commit to %s failed", self.name)
+
+    @contextlib.contextmanager
+    def guarded(self, check: Callable[[sa.Connection], None]) -> Iterator[None]:
+        """Meanwhile every write of this thread to this database begins with `check`, which raises to forbid it."""
+        self._guard.check = check
+        try:
+            yield
+        finally:
+            self._guard.check = None
 
     def close(self) -> None:
         """Close all pooled connections."""

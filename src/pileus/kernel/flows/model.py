@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pileus.kernel.context import Context
+from pileus.kernel.errors import ProgrammingError
 
 if TYPE_CHECKING:
     from pileus.kernel.service import Service
@@ -83,7 +84,7 @@ class Step:
 class Flow:
     """Steps in order. `finished` and `failed` run in the transaction that ends the flow.
 
-    `deadline` is in seconds from its start: after it, a step that still has to wait or retry is given up.
+    `deadline` is in seconds from its first step: after it, a step that still has to wait or retry is given up.
     """
 
     name: str
@@ -91,3 +92,8 @@ class Flow:
     failed: Failed | None = None
     finished: Final | None = None
     deadline: float = 600.0
+
+    def __post_init__(self) -> None:
+        names = [step.name for step in self.steps]
+        if len(set(names)) < len(names):
+            raise ProgrammingError(f"flow {self.name}: results go by step name, and two steps have the same")

@@ -2,7 +2,9 @@
 
 A worker owns what it runs by one lease row, renewed every second in the database's time. When the lease runs out,
 another worker takes its flows under the next epoch; every record is a compare-and-swap on the epoch, so a worker that
-lost a flow finds out at its next record and stops.
+lost a flow finds out at its next record and stops. What its steps write to the service's own database is fenced by the
+same epoch; hosts are told the epoch and refuse a lower one. A worker that lives on but cannot go on with a flow (its record could
+not be written, its last words failed) lets go of it: its lease will never run out.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import threading
 from collections.abc import Mapping
 
+import orjson
 import sqlalchemy as sa
 
 from pileus.kernel import clock, ids
@@ -30,7 +33,8 @@ _log = logging.getLogger(__name__)
 
 def _is_transient(error: BaseException) -> bool:
     """Whether the same step may succeed later: a peer, a host, the bus or the database did not answer."""
-    if isinstance(error, (BusTimeout, BusUnavailable, Unavailable, sa.exc.OperationalError, sa.exc.InterfaceError)):
+    database = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+    if isinstance(error, (BusTimeout, BusUnavailable, Unavailable, *database)):
         return True
     return isinstance(error, Failure) and error.status in {502, 503, 504}
 
@@ -39,10 +43,21 @@ def _backoff(attempt: int) -> float:
     return min(0.2 * float(1 << min(attempt, 8)), 10.0)
 
 
-class Execution:
-    """One flow in the hands of one worker."""
+def _can_be_stored(result: object) -> bool:
+    try:
+        orjson.dumps(result)
+    except TypeError:
+        return False
+    return True
 
-    def __init__(self, service: Service, flow: Flow, record: Record) -> None:
+
+class Execution:
+    """One flow in the hands of one worker. Between two steps it is handed over when `stopping` is set."""
+
+    def __init__(
+        self, service: Service, flow: Flow, record: Record, stopping: threading.Event | None = None
+    ) -> None:
+        self._stopping = stopping or threading.Event()
         self.service = service
         self.flow = flow
         self.record = record
@@ -62,16 +77,17 @@ class Execution:
         )
 
     def go(self) -> None:
-        """Work until the flow has ended or must wait."""
+        """Work until the flow has ended, must wait or is handed over. Raises when not even that could be recorded."""
         try:
             if not self.record.unwinding and self._forward():
                 return
             self._backward()
         except LostLease:
             _log.warning("flow %s of %s was taken over", self.record.id, self.record.resource_id)
-        except Exception:
-            # The record could not be written (database away): the lease brings the flow back.
+        except Exception as error:
+            # A record could not be written, or what ends the flow failed: both may go better later.
             _log.exception("flow %s of %s stopped", self.record.id, self.record.resource_id)
+            self._let_go(f"{type(error).__name__}: {error}", _backoff(self.record.attempt), self.record.attempt + 1)
 
     def _forward(self) -> bool:
         """Do the remaining steps. True when the flow has ended or is parked, False when it has to be undone."""
@@ -79,24 +95,34 @@ class Execution:
         if self._cancelled():
             return self._turn(number, "cancelled")
         while number < len(self.flow.steps):
+            if self._stopping.is_set():
+                self._let_go("the worker stops", 0.0, self.run.attempt)
+                return True
             step = self.flow.steps[number]
             self.run.step = step.name
             if self._begin(number, step):
                 self.run.cancelled = True
                 return self._turn(number, "cancelled")
             try:
-                result = step.do(self.run)
+                with self.service.db.guarded(self._still_own):
+                    result = step.do(self.run)
+            except LostLease:
+                raise
             except (Retry, Wait) as pause:
                 return self._pause(number, pause, pause.seconds, counts=isinstance(pause, Retry))
             except Exception as error:
                 if _is_transient(error):
                     return self._pause(number, error, _backoff(self.run.attempt), counts=True)
                 return self._fail_step(number, step, error)
+            if not _can_be_stored(result):
+                return self._fail_step(number, step, TypeError("its result cannot be stored as JSON"))
             self.run.results[step.name] = result
             self.run.attempt = 0
             self._finish_step(number, step)
             number += 1
-        self._end("done", None)
+        if not self._end("done", None):
+            self.run.cancelled = True
+            return self._turn(number, "cancelled")
         return True
 
     def _begin(self, number: int, step: Step) -> bool:
@@ -104,9 +130,11 @@ class Execution:
         with self.service.db.write(durable=False) as conn:
             self._own(conn, step=number, attempt=self.run.attempt)
             store.record_step(conn, self.record.id, number, step.name, "started", self.service.host, None)
-            return bool(
-                conn.execute(sa.select(store.FLOWS.c.cancel).where(store.FLOWS.c.id == self.record.id)).scalar_one()
-            )
+            return self._is_cancelled(conn)
+
+    def _is_cancelled(self, conn: sa.Connection) -> bool:
+        query = sa.select(store.FLOWS.c.cancel).where(store.FLOWS.c.id == self.record.id)
+        return bool(conn.execute(query).scalar_one())
 
     def _finish_step(self, number: int, step: Step) -> None:
         try:
@@ -143,11 +171,17 @@ class Execution:
             self.run.cancelled = True
         number = min(self.record.step, len(self.flow.steps) - 1)
         while number >= 0:
+            if self._stopping.is_set():
+                self._let_go("the worker stops", 0.0, self.run.attempt)
+                return
             step = self.flow.steps[number]
             self.run.step = step.name
             if step.undo is not None:
                 try:
-                    step.undo(self.run)
+                    with self.service.db.guarded(self._still_own):
+                        step.undo(self.run)
+                except LostLease:
+                    raise
                 except (Retry, Wait) as pause:
                     self._park(number, str(pause), pause.seconds, self.run.attempt + 1)
                     return
@@ -163,30 +197,52 @@ class Execution:
             number -= 1
         self._end("failed", self.record.error or "")
 
-    def _end(self, state: str, message: str | None) -> None:
+    def _end(self, state: str, message: str | None) -> bool:
+        """Record the end and say the last words; False when a cancellation came before the end of success."""
         with self.service.db.write() as conn:
-            self._own(conn, state=state, worker_id=None, finished_at=clock.utcnow(), waiting_for=None)
+            self._own(conn, waiting_for=None)
+            if message is None and self._is_cancelled(conn):
+                return False
+            self._own(conn, state=state, worker_id=None, finished_at=clock.utcnow())
             if message is None:
                 if self.flow.finished is not None:
                     self.flow.finished(self.run, conn)
             elif self.flow.failed is not None:
                 self.flow.failed(self.run, conn, message)
+        return True
 
     def _pause(self, number: int, reason: Exception, seconds: float, *, counts: bool) -> bool:
-        """Let go until later; give up when the deadline is over. True: parked, False: undo."""
-        age = (clock.utcnow() - self.record.created_at).total_seconds()
-        if age > self.flow.deadline:
+        """Let go until later; give up when the deadline is over. True: parked, False: undo.
+
+        The deadline counts from the first step, not from the time spent behind other flows of the resource.
+        """
+        with self.service.db.read() as conn:
+            began = store.began_at(conn, self.record.id) or self.record.created_at
+        left = self.flow.deadline - (clock.utcnow() - began).total_seconds()
+        if left < 0:
             step = self.flow.steps[number]
             return self._turn(
                 number, f"{step.name} did not end in {self.flow.deadline:g} seconds: {reason}", failed=step
             )
-        self._park(number, str(reason), seconds, self.run.attempt + (1 if counts else 0))
+        self._park(number, str(reason), min(seconds, left + 0.001), self.run.attempt + (1 if counts else 0))
         return True
+
+    def _let_go(self, reason: str, seconds: float, attempt: int) -> None:
+        """Give the flow back as it is recorded, for whoever takes it next; nothing when another has it already."""
+        later = clock.utcnow() + dt.timedelta(seconds=seconds)
+        values = {"state": "ready", "worker_id": None, "wake_at": later, "waiting_for": reason, "attempt": attempt}
+        with self.service.db.write(durable=False) as conn:
+            store.update_owned(conn, self.record.id, self.record.epoch, **values)
 
     def _park(self, number: int, reason: str, seconds: float, attempt: int) -> None:
         with self.service.db.write(durable=False) as conn:
             self._own(conn, step=number)
             store.park(conn, self.record, clock.utcnow() + dt.timedelta(seconds=seconds), reason, attempt)
+
+    def _still_own(self, conn: sa.Connection) -> None:
+        """First in every write of a step to the service's database: who lost the flow must not write for it any more."""
+        if not store.is_owned(conn, self.record.id, self.record.epoch):
+            raise LostLease
 
     def _own(self, conn: sa.Connection, **values: object) -> None:
         if not store.update_owned(conn, self.record.id, self.record.epoch, **values):
@@ -209,6 +265,8 @@ class Runner:
         self._threads = threads
         self._nudged = threading.Event()
         self._stopping = threading.Event()
+        self._stopped = threading.Event()
+        self._abandoned: set[tuple[str, int]] = set()  # flow id, epoch: could not be given back yet
         self._running = 0
         self._lock = threading.Lock()
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix=f"{service.name} flow")
@@ -218,10 +276,11 @@ class Runner:
     def start(self) -> None:
         """Release what dead workers of this host left, take the lease, begin."""
         with self.service.db.write() as conn:
-            gone = [worker for worker, pid in store.workers_of(conn, self.service.host) if not _alive(pid)]
+            gone = [worker for worker, pid in store.workers_of(conn, self.service.host) if not _alive(worker, pid)]
             if gone:
                 store.release_workers(conn, gone)
             store.renew(conn, self.worker_id, self.service.host, os.getpid())
+        _of_this_process.add((os.getpid(), self.worker_id))
         self._renewer.start()
         self._dispatcher.start()
 
@@ -235,6 +294,9 @@ class Runner:
         self._nudged.set()
         self._dispatcher.join(timeout)
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._stopped.set()  # until here the lease is renewed
+        self._renewer.join(timeout)
+        _of_this_process.discard((os.getpid(), self.worker_id))
         try:
             with self.service.db.write() as conn:
                 store.release_workers(conn, [self.worker_id])
@@ -242,12 +304,14 @@ class Runner:
             _log.warning("the lease of %s flows runs out by itself", self.service.name)
 
     def _renew(self) -> None:
-        while not self._stopping.wait(1.0):
+        while not self._stopped.wait(1.0):
             try:
                 with self.service.db.write(durable=False) as conn:
                     store.renew(conn, self.worker_id, self.service.host, os.getpid())
-                    if store.release_expired(conn):
-                        self._nudged.set()
+                    freed = store.release_expired(conn)
+                freed += self._give_back()
+                if freed:
+                    self._nudged.set()
             except Exception:
                 _log.exception("the lease of %s flows could not be renewed", self.service.name)
 
@@ -283,18 +347,38 @@ class Runner:
         # Ready flows may be held up by an earlier one of the same resource: its end nudges.
         return 0.0 if len(records) == free else (0.5 if not records else 0.0)
 
+    def _give_back(self) -> int:
+        """Flows that could not be given back when the database was away."""
+        with self._lock:
+            abandoned = list(self._abandoned)
+        if not abandoned:
+            return 0
+        with self.service.db.write(durable=False) as conn:
+            for flow_id, epoch in abandoned:
+                store.update_owned(conn, flow_id, epoch, state="ready", worker_id=None, wake_at=clock.utcnow())
+        with self._lock:
+            self._abandoned.difference_update(abandoned)
+        return len(abandoned)
+
     def _work(self, record: Record) -> None:
         try:
-            Execution(self.service, self.flows[record.kind], record).go()
+            Execution(self.service, self.flows[record.kind], record, self._stopping).go()
+        except Exception:
+            _log.exception("flow %s could not be given back, will be tried again", record.id)
+            with self._lock:
+                self._abandoned.add((record.id, record.epoch))
         finally:
             with self._lock:
                 self._running -= 1
             self._nudged.set()
 
 
-def _alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return False  # a new process under an old number: a worker of its own life registers afterwards
+_of_this_process: set[tuple[int, str]] = set()  # pid, worker id: a forked child's copy is not about the child
+
+
+def _alive(worker_id: str, pid: int) -> bool:
+    if pid == os.getpid():  # otherwise a new process under an old number
+        return (pid, worker_id) in _of_this_process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -124,31 +124,56 @@ def insert(conn: sa.Connection, kind: str, resource_id: str, input: dict[str, An
 
 
 def claim(conn: sa.Connection, worker_id: str, kinds: Sequence[str], limit: int) -> list[Record]:
-    """Take flows that can run now: the oldest of each resource, that no worker has."""
-    earlier = FLOWS.alias()
+    """Take flows that can run now: the oldest of each resource of which none runs."""
+    now = clock.utcnow()
+    other = FLOWS.alias()
+    before = sa.or_(other.c.seq < FLOWS.c.seq, sa.and_(other.c.seq == FLOWS.c.seq, other.c.id < FLOWS.c.id))
+    held_up = sa.exists().where(
+        other.c.resource_id == FLOWS.c.resource_id,
+        sa.or_(other.c.state == "running", sa.and_(other.c.state == "ready", before)),
+    )
     query = (
-        sa.select(FLOWS.c.id)
-        .where(
-            FLOWS.c.state == "ready",
-            FLOWS.c.wake_at <= clock.utcnow(),
-            FLOWS.c.kind.in_(kinds),
-            ~sa.exists().where(
-                earlier.c.resource_id == FLOWS.c.resource_id,
-                earlier.c.state.in_(("ready", "running")),
-                sa.or_(earlier.c.seq < FLOWS.c.seq, sa.and_(earlier.c.seq == FLOWS.c.seq, earlier.c.id < FLOWS.c.id)),
-            ),
-        )
+        sa.select(FLOWS.c.id, FLOWS.c.resource_id)
+        .where(FLOWS.c.state == "ready", FLOWS.c.wake_at <= now, FLOWS.c.kind.in_(kinds), ~held_up)
         .order_by(FLOWS.c.wake_at)
         .limit(limit)
     )
-    taken = []
-    for flow_id in conn.execute(query).scalars().all():
-        take = sa.update(FLOWS).where(FLOWS.c.id == flow_id, FLOWS.c.state == "ready")
-        if conn.execute(take.values(state="running", worker_id=worker_id, epoch=FLOWS.c.epoch + 1)).rowcount:
-            taken.append(flow_id)
+    candidates = [(flow_id, resource_id) for flow_id, resource_id in conn.execute(query)]
+    if not candidates:
+        return []
+    first = _lock_first(conn, [resource_id for _, resource_id in candidates], now)
+    taken = [flow_id for flow_id, _ in candidates if flow_id in first]
     if not taken:
         return []
+    take = sa.update(FLOWS).where(FLOWS.c.id.in_(taken))
+    conn.execute(take.values(state="running", worker_id=worker_id, epoch=FLOWS.c.epoch + 1))
     return [Record(**row) for row in conn.execute(sa.select(*_RECORD).where(FLOWS.c.id.in_(taken))).mappings()]
+
+
+def _lock_first(conn: sa.Connection, resource_ids: Sequence[str], now: dt.datetime) -> set[str]:
+    """Of each resource the flow that is due and next, with all its unfinished flows locked.
+
+    Two workers must not take two flows of one resource at once, though each sees only what was committed when it looked.
+    Locked rows are passed over and not waited for, so this cannot be part of a deadlock; a resource whose flows could not
+    all be locked is left for the next time.
+    """
+    unfinished = sa.and_(FLOWS.c.resource_id.in_(resource_ids), FLOWS.c.state.in_(("ready", "running")))
+    columns = (FLOWS.c.resource_id, FLOWS.c.id, FLOWS.c.state, FLOWS.c.wake_at)
+    query = sa.select(*columns).where(unfinished).order_by(FLOWS.c.resource_id, FLOWS.c.seq, FLOWS.c.id)
+    locked: dict[str, list[tuple[str, str, dt.datetime]]] = {}
+    for resource_id, flow_id, state, wake_at in conn.execute(query.with_for_update(skip_locked=True)):
+        locked.setdefault(resource_id, []).append((flow_id, state, wake_at))
+    counts = {resource_id: len(flows) for resource_id, flows in locked.items()}
+    if conn.dialect.name != "sqlite":  # where one writer at a time is the lock
+        count = sa.select(FLOWS.c.resource_id, sa.func.count()).where(unfinished).group_by(FLOWS.c.resource_id)
+        counts = {resource_id: number for resource_id, number in conn.execute(count)}
+    return {
+        flows[0][0]
+        for resource_id, flows in locked.items()
+        if len(flows) == counts.get(resource_id)
+        and flows[0][2] <= now
+        and all(state == "ready" for _, state, _ in flows)
+    }
 
 
 def next_wake(conn: sa.Connection, kinds: Sequence[str]) -> dt.datetime | None:
@@ -161,6 +186,18 @@ def update_owned(conn: sa.Connection, flow_id: str, epoch: int, **values: Any) -
     """Write to a flow that this epoch still owns; False when it does not."""
     owned = sa.update(FLOWS).where(FLOWS.c.id == flow_id, FLOWS.c.epoch == epoch, FLOWS.c.state == "running")
     return conn.execute(owned.values(**values)).rowcount > 0
+
+
+def is_owned(conn: sa.Connection, flow_id: str, epoch: int) -> bool:
+    """Whether this epoch owns the flow, and will until this transaction ends: the row is locked."""
+    owned = sa.and_(FLOWS.c.id == flow_id, FLOWS.c.epoch == epoch, FLOWS.c.state == "running")
+    return conn.execute(sa.select(FLOWS.c.id).where(owned).with_for_update()).first() is not None
+
+
+def began_at(conn: sa.Connection, flow_id: str) -> dt.datetime | None:
+    """When the first step of a flow was begun; None when none was."""
+    first = sa.and_(STEPS.c.flow_id == flow_id, STEPS.c.number == 0)
+    return conn.execute(sa.select(STEPS.c.started_at).where(first)).scalar_one_or_none()
 
 
 def park(conn: sa.Connection, record: Record, wake_at: dt.datetime, reason: str, attempt: int) -> bool:
