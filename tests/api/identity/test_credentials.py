@@ -64,8 +64,10 @@ def test_an_ec2_credential_is_named_after_its_access_key(identity):
     assert identity("POST", "/credentials", {"credential": body}).status == 409
     for change in ({"blob": "no json"}, {"blob": "{}"}, {"blob": "[]"}, {"project_id": None}):
         assert identity("POST", "/credentials", {"credential": {**body, **change}}).status == 400
-    other = {"blob": '{"access": "OTHER", "secret": "s"}'}
-    assert identity("PATCH", f"/credentials/{made['id']}", {"credential": other}).status == 400
+    path = f"/credentials/{made['id']}"
+    assert identity("PATCH", path, {"credential": {"blob": "no json"}}).status == 400
+    other = {"blob": '{"access": "AK", "secret": "other"}'}
+    assert identity("PATCH", path, {"credential": other}, ok=200).json["credential"]["blob"] == other["blob"]
 
 
 def test_bad_credentials_are_400(identity):

@@ -219,6 +219,9 @@ def test_a_domain_is_a_project_too(identity):
     made = identity.make("project", name="acting", is_domain=True)
     assert identity("GET", f"/domains/{made['id']}").status == 200
     assert identity("DELETE", f"/projects/{made['id']}").status == 403
+    identity("PATCH", f"/projects/{made['id']}", {"project": {"enabled": False}}, ok=200)
+    assert identity("DELETE", f"/projects/{made['id']}").status == 204
+    assert identity("GET", f"/domains/{made['id']}").status == 404
 
 
 def test_a_deleted_domain_takes_everything_along(identity):

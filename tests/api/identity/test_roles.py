@@ -99,6 +99,16 @@ def test_a_new_implication_counts_for_tokens_that_are_out(identity):
     assert roles_of(identity.validate(token)) == {"reader"}
 
 
+def test_roles_of_domains_imply_each_other_and_global_ones_imply_none_of_them(identity):
+    one, two = (identity.make("domain", name=name)["id"] for name in ("one", "two"))
+    first, second, third = (
+        identity.make("role", name=name, domain_id=domain)["id"] for name, domain in (("a", one), ("b", one), ("c", two))
+    )
+    for implied in (second, third, identity.role("member")):
+        assert identity("PUT", f"/roles/{first}/implies/{implied}").status == 201
+    assert identity("PUT", f"/roles/{identity.make('role', name='global')['id']}/implies/{first}").status == 403
+
+
 # Grants ---------------------------------------------------------------------------------------------------------------
 
 

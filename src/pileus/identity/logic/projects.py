@@ -210,12 +210,13 @@ def _check_update(conn: sa.Connection, present: Record, body: Mapping[str, Any],
 
 
 def delete(service: Service, project_id: str) -> None:
-    """Delete a leaf of the tree. Raises NotFound, Forbidden."""
+    """Delete a leaf of the tree; what acts as a domain goes as a domain does. Raises NotFound, Forbidden."""
     with service.db.write() as conn:
         present = _required(conn, project_id, lock="update")
-        check_immutable("project", project_id, present.options, None)
         if present.is_domain:
-            raise Forbidden("A project that acts as a domain is deleted as a domain, see /v3/domains.")
+            _delete_domain(service, conn, present)
+            return
+        check_immutable("project", project_id, present.options, None)
         if projects.children(conn, project_id):
             raise Forbidden(f"Cannot delete the project {project_id} since it is not a leaf in the hierarchy.")
         projects.delete_project(conn, project_id)
@@ -225,14 +226,17 @@ def delete(service: Service, project_id: str) -> None:
 def delete_domain(service: Service, domain_id: str) -> None:
     """Delete a disabled domain with everything in it. Raises NotFound, Forbidden."""
     with service.db.write() as conn:
-        present = _required(conn, domain_id, "domain", "update")
-        check_immutable("domain", domain_id, present.options, None)
-        if domain_id == service.options.default_domain_id:
-            raise Forbidden(f"Cannot delete the default domain {domain_id}.")
-        if present.enabled:
-            raise Forbidden("Cannot delete a domain that is enabled, please disable it first.")
-        projects.delete_domain(conn, domain_id)
-        revision.advance(conn, roles=True)
+        _delete_domain(service, conn, _required(conn, domain_id, "domain", "update"))
+
+
+def _delete_domain(service: Service, conn: sa.Connection, present: Record) -> None:
+    check_immutable("domain", present.id, present.options, None)
+    if present.id == service.options.default_domain_id:
+        raise Forbidden(f"Cannot delete the default domain {present.id}.")
+    if present.enabled:
+        raise Forbidden("Cannot delete a domain that is enabled, please disable it first.")
+    projects.delete_domain(conn, present.id)
+    revision.advance(conn, roles=True)
 
 
 def set_tags(service: Service, project_id: str, names: Sequence[str], *, limit: int) -> list[str]:

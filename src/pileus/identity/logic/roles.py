@@ -128,8 +128,8 @@ def imply(service: Service, prior_role_id: str, implied_role_id: str) -> bool:
         implied = required(conn, implied_role_id, "share")
         if implied.name in service.options.prohibited_implied_roles and not implied.domain_id:
             raise Forbidden(f"{implied_role_id} cannot be an implied role")
-        if implied.domain_id and prior.domain_id != implied.domain_id:
-            raise Forbidden(f"Domain-specific role {implied_role_id} can only be implied by a role of the same domain.")
+        if implied.domain_id and not prior.domain_id:
+            raise Forbidden(f"Global role {prior_role_id} cannot imply domain-specific role {implied_role_id}.")
         direct: dict[str, list[str]] = {}
         for one, other in store.implications(conn):
             direct.setdefault(one, []).append(other)
