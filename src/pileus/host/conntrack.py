@@ -45,11 +45,9 @@ class Connection:
 
 def connections(zone: int = 0) -> list[Connection]:
     """The connections of a zone, both families."""
-    found = []
-    for family in (socket.AF_INET, socket.AF_INET6):
-        request = _NFGEN.pack(family, 0, 0) + (_pack(_CTA_ZONE, struct.pack("!H", zone)) if zone else b"")
-        found += [each for payload in _talk(_GET, request, _REQUEST | _DUMP) if (each := _parse(payload)) and each.zone == zone]
-    return found
+    # The kernel walks its whole table for each question: one for both families. Older ones ignore the zone in the question.
+    request = _NFGEN.pack(socket.AF_UNSPEC, 0, 0) + (_pack(_CTA_ZONE, struct.pack("!H", zone)) if zone else b"")
+    return [each for payload in _talk(_GET, request, _REQUEST | _DUMP) if (each := _parse(payload)) and each.zone == zone]
 
 
 def set_mark(connection: Connection, value: int, mask: int) -> None:

@@ -76,8 +76,10 @@ class Recorder:
         replace_file(self._path, msgspec.json.encode(document))
 
 
-def replace_file(path: Path, content: bytes, mode: int = 0o600, owner: int = -1) -> bool:
-    """Write a file as a whole (readers see the old or the new one); False when it already had that content. `owner` is a uid."""
+def replace_file(path: Path, content: bytes, mode: int = 0o600, owner: int = -1, durable: bool = True) -> bool:
+    """Write a file as a whole (readers see the old or the new one); False when it already had that content. `owner` is a uid;
+    `durable`: on the disk when this returns.
+    """
     try:
         if path.read_bytes() == content:
             return False
@@ -90,6 +92,7 @@ def replace_file(path: Path, content: bytes, mode: int = 0o600, owner: int = -1)
         os.fchown(descriptor, owner, -1)
         stream.write(content)
         stream.flush()
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     temporary.replace(path)
     return True

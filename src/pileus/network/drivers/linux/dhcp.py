@@ -46,7 +46,7 @@ class Dhcp:
         owner = pwd.getpwnam(user).pw_uid
         texts = {"hosts": self._hosts(network), "options": _options(network), "names": self._names(network)}
         tagged = _has_tags(directory / "hosts")
-        changed = [replace_file(directory / name, text.encode(), owner=owner) for name, text in texts.items()]
+        changed = [replace_file(directory / name, text.encode(), owner=owner, durable=False) for name, text in texts.items()]
         daemon = Daemon(directory, names.dhcp_namespace(network.id))
         started = daemon.ensure(self._arguments(network, directory, user), anew=tagged and any(changed))
         if any(changed) and not started:

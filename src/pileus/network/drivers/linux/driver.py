@@ -189,7 +189,8 @@ class LinuxDriver(NetworkDriver):
     def _ensure_ports(self, state: HostState, touched: Touched, port_ids: list[str], failures: dict[str, str]) -> set[str]:
         judged: set[str] = set()
         try:
-            judged, refused = self._filter.load(state, touched)
+            new = [id_ for id_ in port_ids if id_ not in self._known_ports] if self._known_ports else []
+            judged, refused = self._filter.load(state, touched, new)
             failures.update(refused)
         except _FAILURES as error:
             failures["host"] = str(error)
@@ -254,9 +255,12 @@ class LinuxDriver(NetworkDriver):
         gone_groups = touched.full or any(id_ not in state.groups for id_ in touched.groups)
         if taps or gone_groups:
             self._filter.unload(state, taps)
+        left: dict[str, list[str]] = {}
         for port in moved:
             addresses = [each.ip for each in port.fixed_ips] + [pair.ip for pair in port.allowed_address_pairs if "/" not in pair.ip]
-            self._filter.forget_connections(addresses, self._bridge_of(port.network_id))
+            left.setdefault(self._bridge_of(port.network_id), []).extend(addresses)
+        for bridge, addresses in left.items():
+            self._filter.forget_connections(addresses, bridge)
         self._remove_bridges(state, touched)
 
     def _detach_strangers(self, state: HostState) -> None:

@@ -7,7 +7,7 @@ writes the verdict into two bits of the packet's mark; `bridge pileus_sg` reads 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pileus.host import conntrack, nft, sysctl
@@ -106,14 +106,15 @@ class Filter:
         members = frozenset(self._conntrack.known.sets["bridges"]) - frozenset(gone)
         self._conntrack.apply(Change(maps={"zones": dict.fromkeys(gone)}, sets={"bridges": members}))
 
-    def load(self, state: HostState, touched: Touched) -> tuple[set[str], dict[str, str]]:
+    def load(self, state: HostState, touched: Touched, new: Collection[str] = ()) -> tuple[set[str], dict[str, str]]:
         """Load rules of touched groups and ports in one transaction. Returns the ports whose connections must be judged again, and failures by id.
 
+        `new` are ports that were not on this host before: they have no connections yet.
         A part that the kernel refuses does not hold up the others: they are loaded one by one then.
         """
         failures: dict[str, str] = {}
         parts = self._parts(state, touched, failures)
-        judge_again = self._judged_again(state, parts)
+        judge_again = self._judged_again(state, parts) - set(new)
         whole = Change()
         for part in parts.values():
             whole.add(part)

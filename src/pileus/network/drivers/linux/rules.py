@@ -64,10 +64,12 @@ def group_chains(group: GroupItem) -> dict[str, Rules]:
 
 def group_sets(group: GroupItem) -> dict[str, frozenset[str]]:
     """The members of a group by family, as elements of its two sets."""
-    members = minimal(group.members)
+    single = all("/" not in member and ":" not in member for member in group.members)
+    # Nearly all groups have IPv4 addresses alone, which need no parsing; there may be thousands.
+    members = group.members if single else [element(net) for net in minimal(group.members)]
     return {
-        f"m4-{group.id}": frozenset(element(net) for net in members if net.version == 4),
-        f"m6-{group.id}": frozenset(element(net) for net in members if net.version == 6),
+        f"m4-{group.id}": frozenset(member for member in members if ":" not in member),
+        f"m6-{group.id}": frozenset(member for member in members if ":" in member),
     }
 
 
