@@ -73,6 +73,7 @@ class Outer:
         for report in self.take_over(item):
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        item.session._setupstate.teardown_exact(nextitem)  # what an ordinary test before this one left for a neighbour
         if nextitem is None or nextitem.path != item.path:
             self.close()
         return True
