@@ -13,7 +13,7 @@ import urllib3
 
 from pileus.cli import initial
 from pileus.cli.env import write_clouds
-from pileus.cli.session import home_of, load_config
+from pileus.cli.session import Session, home_of, load_config
 from pileus.cli.terminal import Problem, Steps
 from pileus.kernel import clock
 from pileus.kernel.config import Config
@@ -21,6 +21,7 @@ from pileus.server import databases, rooms, supervisor
 from pileus.server.secrets import secret, write_private
 
 READY_SECONDS = 60.0
+HOST_SECONDS = 120.0
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     started = clock.monotonic()
     if supervisor.running(home) is not None:
         wait_until_ready(config, None)
+        wait_for_host(config)
         steps.say(f"Pileus is up already at {config.base_url}. Nothing was changed.")
         return 0
     record_choices(home, config)
@@ -46,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     with steps.step("services answer"):
         pid = start_supervisor(config)
         wait_until_ready(config, pid)
+    with steps.step("this host is ready for guests"):
+        wait_for_host(config)
     initial.make(config, steps)
     steps.say(f"Pileus is up at {config.base_url} after {clock.monotonic() - started:.1f} s.")
     steps.say(f'Credentials: eval "$(pileus env)", or OS_CLIENT_CONFIG_FILE={home}/clouds.yaml with --os-cloud pileus')
@@ -109,6 +113,32 @@ def start_supervisor(config: Config) -> int:
     for listener in sockets:
         listener.close()
     return pid
+
+
+def wait_for_host(config: Config) -> None:
+    """Until the scheduler can use this host: hypervisor and network agents report, placement knows what it has.
+
+    Raises Problem when time is over.
+    """
+    if "compute" not in config.pileus.services:
+        return
+    session = Session(config, "admin", "admin")
+    compute, network = session.clients.compute(session.context), session.clients.network(session.context)
+    placement = session.clients.placement(session.context)
+    deadline = clock.monotonic() + HOST_SECONDS
+    while True:
+        nodes = compute.get("/v2.1/os-hypervisors/detail")["hypervisors"]
+        mine = [node for node in nodes if node["service"]["host"] == config.host and node["state"] == "up"]
+        agents = network.get("/v2.0/agents", query={"host": config.host})["agents"]
+        if mine and agents and all(agent["alive"] for agent in agents):
+            name = mine[0]["hypervisor_hostname"]
+            found = placement.get("/resource_providers", query={"name": name})["resource_providers"]
+            if found and placement.get(f"/resource_providers/{found[0]['uuid']}/inventories")["inventories"]:
+                return
+        if clock.monotonic() > deadline:
+            missing = "network agents" if mine else "hypervisor"
+            raise Problem(f"The {missing} of {config.host} did not report in {HOST_SECONDS:g} s; see {config.home}/logs/agent.log.")
+        clock.sleep(0.05)
 
 
 def wait_until_ready(config: Config, pid: int | None) -> None:
