@@ -59,9 +59,12 @@ def create_rbac_policy(call: Call) -> dict[str, Any]:
 @operations("PUT", "/rbac-policies/{id}", rule="update_rbac_policy", late=True)
 def update_rbac_policy(call: Call) -> dict[str, Any]:
     """Give the access to another project."""
-    wanted = c.item(call, RBAC_POLICY)
-    facts = {"target_is_everybody": isinstance(wanted, dict) and wanted.get("target_tenant") == "*"}
-    current, values = c.parse_change(call, RBAC_POLICY, ATTRIBUTES, call.params["id"], lambda _body: facts)
+
+    def facts(_current: dict[str, Any]) -> dict[str, Any]:
+        wanted = call.body["rbac_policy"]
+        return {"target_is_everybody": isinstance(wanted, dict) and wanted.get("target_tenant") == "*"}
+
+    current, values = c.parse_change(call, RBAC_POLICY, ATTRIBUTES, call.params["id"], facts)
     target = str(values.get("target_tenant", current["target_tenant"]))
     return c.answer(call, RBAC_POLICY, logic.update_policy(call.service, current["id"], target))
 

@@ -65,7 +65,7 @@ def _sort_column(kind: Kind, key: str) -> str:
 
 def is_filter(kind: Kind, name: str) -> bool:
     """Whether lists of this kind can be filtered by the name."""
-    return name in kind.columns or name in kind.special or name == "changed_since" or (kind.tagged and name in TAG_FILTERS)
+    return name in kind.columns or name in kind.special or (kind.revised and name == "changed_since") or (kind.tagged and name in TAG_FILTERS)
 
 
 def _condition(kind: Kind, name: str, values: list[str], viewer: str | None) -> Condition:
