@@ -72,26 +72,28 @@ class Server:
         self.topic = topic
         self.methods = dict(methods)
         self._remember = remember
-        self._answers: collections.OrderedDict[str, Response | None] = collections.OrderedDict()
+        self._answers: collections.OrderedDict[str, Response] = collections.OrderedDict()
+        self._working: set[str] = set()
         self._changed = threading.Condition()
 
-    def handle(self, request: Request, received: float) -> Response | None:
-        """Do what is asked and give the answer; None for a cast or a late request."""
-        if clock.monotonic() - received > request.remaining:
+    def handle(self, request: Request, sent: float) -> Response | None:
+        """Do what is asked and give the answer; None for a cast or a late request. `sent` is when the time began to run."""
+        if clock.monotonic() - sent > request.remaining:
             return None
         if request.kind == "cast":
             self._perform(request)
             return None
         with self._changed:
-            if request.id in self._answers:
-                self._changed.wait_for(lambda: self._answers.get(request.id) is not None, timeout=request.remaining)
+            self._changed.wait_for(lambda: request.id not in self._working, timeout=request.remaining)
+            if request.id in self._working or request.id in self._answers:
                 return self._answers.get(request.id)
-            self._answers[request.id] = None
-            while len(self._answers) > self._remember:
-                self._answers.popitem(last=False)
+            self._working.add(request.id)
         response = self._perform(request)
         with self._changed:
+            self._working.discard(request.id)
             self._answers[request.id] = response
+            while len(self._answers) > self._remember:
+                self._answers.popitem(last=False)
             self._changed.notify_all()
         return response
 

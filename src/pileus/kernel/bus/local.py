@@ -1,7 +1,9 @@
 """The bus inside one machine: a queue within a process, Unix sockets between processes.
 
 A server of topic T listens at `<directory>/T/<pid>-<random>.sock`; callers pick any socket of the topic. Frames are a
-4-byte length and msgpack. The directory is 0700, so only the same user connects.
+4-byte length and msgpack; before a request stands the moment it was sent, by the monotonic clock that all processes of one
+machine share, so that one that waited in a stopped process is known to be late. The directory is 0700, so only the same
+user connects.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(Request)
 _responses = msgspec.msgpack.Decoder(Response)
 _MAX_FRAME = 64 << 20
+_SENT = struct.Struct("!d")
 
 
 class LocalBus(Bus):
@@ -42,7 +45,8 @@ class LocalBus(Bus):
         self._lock = threading.Lock()
         self._casts: queue.SimpleQueue[tuple[Server, Request, float] | None] = queue.SimpleQueue()
         self._caster: threading.Thread | None = None
-        self._closed = False
+        self._answering: set[socket.socket] = set()
+        self._closed = threading.Event()
 
     def serve(self, topic: str, methods: Mapping[str, Handler]) -> None:
         with self._lock:
@@ -60,30 +64,47 @@ class LocalBus(Bus):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / f"{os.getpid()}-{ids.new_id()[:6]}.sock"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        _bind(listener, path)
+        # Under its name only when it listens: who finds it earlier is refused and takes it for a dead process's.
+        _bind(listener, path.with_suffix(".new"))
         listener.listen(128)
+        path.with_suffix(".new").rename(path)
         self._listeners.append((listener, path))
         threading.Thread(target=self._accept, args=(listener, server), name=f"bus {topic}", daemon=True).start()
 
     def _accept(self, listener: socket.socket, server: Server) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                # Out of descriptors, say: a server must not go deaf for that.
+                if not self._closed.is_set():
+                    _log.warning("the bus cannot accept a connection: %s", error)
+                    self._closed.wait(0.1)
+                continue
+            with self._lock:
+                self._answering.add(connection)
             threading.Thread(target=self._answer, args=(connection, server), name="bus connection", daemon=True).start()
 
     def _answer(self, connection: socket.socket, server: Server) -> None:
-        with connection, contextlib.suppress(OSError, EOFError):
-            while True:
-                request = _requests.decode(_receive(connection))
-                response = server.handle(request, clock.monotonic())
-                if request.kind == "call":
+        try:
+            with connection, contextlib.suppress(OSError, EOFError):
+                while not self._closed.is_set():
+                    frame = _receive(connection)
+                    (sent,) = _SENT.unpack_from(frame)
+                    request = _requests.decode(memoryview(frame)[_SENT.size :])
+                    if request.kind == "cast":
+                        self._enqueue(server, request, sent)  # a call after it on this connection does not wait for it
+                        continue
                     late = Response(request.id, error=("Late", "the request came too late"))
-                    _send(connection, _encoder.encode(response or late))
+                    _send(connection, _encoded(server.handle(request, sent) or late))
+        except (msgspec.MsgspecError, struct.error):
+            _log.warning("the bus got what is no request, and closes the connection")
+        finally:
+            with self._lock:
+                self._answering.discard(connection)
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         for listener, path in self._listeners:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
@@ -94,18 +115,18 @@ class LocalBus(Bus):
                 for connection in connections:
                     connection.close()
             self._idle.clear()
+            for connection in self._answering:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)  # an answer under way is still given
         if self._caster is not None:
             self._casts.put(None)
 
     def _call(self, topic: str, request: Request) -> Response:
         own = self._servers.get(topic)
         if own is not None:
-            copied = _requests.decode(_encoder.encode(request))  # what arrives is never the sender's own object
-            response = own.handle(copied, clock.monotonic())
-            return (
-                _responses.decode(_encoder.encode(response)) if response else Response(request.id, error=("Late", ""))
-            )
-        data = _encoder.encode(request)
+            response = own.handle(_copied(request), clock.monotonic())
+            return _responses.decode(_encoded(response)) if response else Response(request.id, error=("Late", ""))
+        data = _SENT.pack(clock.monotonic()) + _encoder.encode(request)
         for path in self._sockets(topic):
             # A connection kept from before may lead to a process that is gone: a second try, on a new one, repeats the id.
             for fresh in (False, True):
@@ -129,7 +150,7 @@ class LocalBus(Bus):
     def _cast(self, topic: str, request: Request) -> None:
         own = self._servers.get(topic)
         if own is not None:
-            self._enqueue(own, request)
+            self._enqueue(own, _copied(request), clock.monotonic())
             return
         for path in self._sockets(topic):
             if self._send_cast(path, request):
@@ -138,20 +159,21 @@ class LocalBus(Bus):
     def _fanout(self, topic: str, request: Request) -> None:
         own = self._servers.get(topic)
         if own is not None:
-            self._enqueue(own, request)
+            self._enqueue(own, _copied(request), clock.monotonic())
         mine = {path for _, path in self._listeners}
         for path in self._sockets(topic):
             if path not in mine:
                 self._send_cast(path, request)
 
     def _send_cast(self, path: pathlib.Path, request: Request) -> bool:
+        data = _SENT.pack(clock.monotonic()) + _encoder.encode(request)
         for fresh in (False, True):
             connection = self._connect(path, fresh=fresh)
             if connection is None:
                 continue
             try:
                 connection.settimeout(1.0)
-                _send(connection, _encoder.encode(request))
+                _send(connection, data)
             except OSError:
                 connection.close()
                 continue
@@ -159,19 +181,18 @@ class LocalBus(Bus):
             return True
         return False
 
-    def _enqueue(self, server: Server, request: Request) -> None:
-        """A cast within this process: never in the sender's thread."""
+    def _enqueue(self, server: Server, request: Request, sent: float) -> None:
+        """A cast: never in the sender's thread, nor in one that answers calls."""
         with self._lock:
             if self._caster is None:
                 self._caster = threading.Thread(target=self._deliver, name="bus casts", daemon=True)
                 self._caster.start()
-        copied = _requests.decode(_encoder.encode(request))
-        self._casts.put((server, copied, clock.monotonic()))
+        self._casts.put((server, request, sent))
 
     def _deliver(self) -> None:
         while (item := self._casts.get()) is not None:
-            server, request, received = item
-            server.handle(request, received)
+            server, request, sent = item
+            server.handle(request, sent)
 
     def _sockets(self, topic: str) -> list[pathlib.Path]:
         if self._directory is None:
@@ -204,10 +225,23 @@ class LocalBus(Bus):
     def _keep(self, path: pathlib.Path, connection: socket.socket) -> None:
         with self._lock:
             idle = self._idle.setdefault(str(path), [])
-            if len(idle) < 32 and not self._closed:
+            if len(idle) < 32 and not self._closed.is_set():
                 idle.append(connection)
                 return
         connection.close()
+
+
+def _copied(request: Request) -> Request:
+    """What arrives is never the sender's own object."""
+    return _requests.decode(_encoder.encode(request))
+
+
+def _encoded(response: Response) -> bytes:
+    """An answer on the wire; when its result cannot be sent the caller has to hear that."""
+    try:
+        return _encoder.encode(response)
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        return _encoder.encode(Response(response.id, error=("NotSendable", f"the result cannot be sent: {error}")))
 
 
 def _bind(listener: socket.socket, path: pathlib.Path) -> None:
