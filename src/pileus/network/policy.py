@@ -122,11 +122,13 @@ _ROUTERS = {
 
 _FLOATING_IPS = {
     **_owned("floatingip"),
+    "get_floatingip": _any(ADMIN, READER, SERVICE),
     "create_floatingip:floating_ip_address": ADMIN,
 }
 
 _GROUPS = {
     **_owned("security_group"),
+    "get_security_group": _any(ADMIN, READER, SERVICE),
     "create_security_group_rule": _any(ADMIN, MEMBER),
     "get_security_group_rule": _any(ADMIN, READER, GROUP_OWNER_READER),
     "delete_security_group_rule": _any(ADMIN, MEMBER, GROUP_OWNER_MEMBER),
