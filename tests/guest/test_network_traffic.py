@@ -487,3 +487,19 @@ class TestWayOut:
             assert netlink.link("br-ex") is None
         finally:
             run(["ip", "link", "delete", "phy0"])
+
+
+def test_a_router_that_was_half_made_is_finished(scene: Scene) -> None:
+    network, group = a_network(), a_group()
+    other = a_network(1)
+    ports = [a_port(network, "10.1.0.5", group), a_port(other, "10.2.0.5", a_group(PING))]
+    one = scene.guest(ports[0], gateway="10.1.0.1")
+    scene.guest(ports[1], gateway="10.2.0.1")
+    router = RouterItem(id=new_id(), interfaces=(an_interface(network), an_interface(other)))
+    run(["ip", "netns", "add", f"qrouter-{router.id}"])
+    run(["ip", "link", "add", f"brq{network.id[:11]}", "type", "bridge"])
+    groups = [group, a_group(PING, id=ports[1].groups[0])]
+    assert scene.sync(networks=[network, other], groups=groups, ports=ports, routers=[router]) == {}
+    assert one.reaches("10.2.0.5")
+    scene.sync(full=True)
+    assert not [name for name in netlink.links() if name.startswith("brq")]

@@ -39,6 +39,11 @@ def identity(name: str) -> int:
 def create(name: str) -> None:
     """Make a namespace that is marked as ours, with its loopback up."""
     run(["ip", "netns", "add", name])
+    mark(name)
+
+
+def mark(name: str) -> None:
+    """Mark a namespace as ours and bring its loopback up."""
     netlink.ip_batch([("link", "set", "dev", "lo", "alias", netlink.MARK, "up")], namespace=name)
 
 

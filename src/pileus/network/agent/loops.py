@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _CONTROLLER = "controller.network"
 _UNREACHABLE = (BusTimeout, BusUnavailable, RemoteError)
 _PULL_TIMEOUT = 30.0
+_AGAIN_SECONDS = 1.0
 
 _AGENTS = (
     ("Linux bridge agent", "neutron-linuxbridge-agent"),
@@ -44,6 +45,8 @@ class Keeper:
         self._pull = True
         self._report_all = False
         self._unsaid = False
+        self._unanswered = False
+        self._unheard = False
         self._due = Touched()
         self._failed = Touched()
         self._said: dict[str, str] = {}
@@ -120,7 +123,11 @@ class Keeper:
         try:
             self._bus.call(_CONTROLLER, "network.heartbeat", {"host": self._host, "agents": agents, "vtep": self._driver.vtep()})
         except _UNREACHABLE as error:
-            _log.warning("the network controller hears no heartbeat: %s", error)
+            if not self._unheard:
+                _log.warning("the network controller hears no heartbeat: %s", error)
+            self._unheard = True
+        else:
+            self._unheard = False
 
     def owner(self, kind: str, id_: str, address: str) -> MetadataOwner | None:
         """Whose instance has an address behind a router, or in an isolated network; None when nobody's we know."""
@@ -149,16 +156,17 @@ class Keeper:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._pull or self._report_all or self._due)
+                wait = _AGAIN_SECONDS if self._unanswered else None
+                self._changed.wait_for(lambda: self._stopping or self._pull or self._report_all or self._due, wait)
                 if self._stopping:
                     return
+                self._pull = self._pull or self._unanswered
                 pull, everything, due = self._pull, self._report_all, self._due
                 self._pull, self._report_all, self._due = False, False, Touched()
             try:
                 self._pass(pull=pull, everything=everything, due=due)
             except Exception:
                 _log.exception("a pass of the network agent failed, what it should have done is tried again")
-                self._failed |= due
 
     def _pass(self, *, pull: bool, everything: bool, due: Touched) -> None:
         listed = Touched()
@@ -166,7 +174,13 @@ class Keeper:
             changed, listed = self._take_over()
             due |= changed
         if due:
-            self._note_failures(self._driver.apply(self._state, due), due)
+            try:
+                failures = self._driver.apply(self._state, due)
+            except BaseException:
+                with self._changed:
+                    self._failed |= due
+                raise
+            self._note_failures(failures, due)
         if not self._state.version:
             return
         if everything or due or listed:
@@ -186,12 +200,16 @@ class Keeper:
                     self._taps.pop(tap, None)
                 self._taps.update((port.tap, port.id) for port in desired.ports)
         except _UNREACHABLE as error:
-            _log.warning("the network controller does not say what this host shall have: %s", error)
+            if not self._unanswered:
+                _log.warning("the network controller does not say what this host shall have, asking on: %s", error)
+            self._unanswered = True
+            return Touched(), Touched()
         except (msgspec.ValidationError, ValueError) as error:
             _log.error("what the network controller says is refused: %s", error)
-        else:
-            return changed, Touched.items(desired)
-        return Touched(), Touched()
+            self._unanswered = False
+            return Touched(), Touched()
+        self._unanswered = False
+        return changed, Touched.items(desired)
 
     def _note_failures(self, failures: dict[str, str], due: Touched) -> None:
         """Log what is new, and have all of it tried again with the next pull."""
@@ -199,7 +217,8 @@ class Keeper:
             if self._said.get(id_) != sentence:
                 _log.error("%s: %s", id_, sentence, extra={"resource": id_})
         self._said = {**{id_: said for id_, said in self._said.items() if id_ not in due}, **failures}
-        self._failed |= Touched(full=True) if "host" in failures else self._state.everything().only(failures)
+        with self._changed:
+            self._failed |= Touched(full=True) if "host" in failures else self._state.everything().only(failures)
 
     def _report(self, only: Touched | None) -> None:
         statuses: Statuses = self._driver.statuses(self._state, only)

@@ -129,6 +129,8 @@ def _bridge_lines(bridge: str, mtu: int) -> list[Words]:
             ("link", "set", "dev", bridge, "up"),
         ]  # fmt: skip
     lines: list[Words] = []
+    if not link.ours:
+        lines.append(("link", "set", "dev", bridge, "alias", MARK, "addrgenmode", "none"))
     if link.mtu != mtu:
         lines.append(("link", "set", "dev", bridge, "mtu", str(mtu)))
     if not link.up:

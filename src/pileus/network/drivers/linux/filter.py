@@ -92,9 +92,11 @@ class Filter:
         if not new:
             return
         used = {int(zone) for zone in zones.values()}
-        free = (zone for zone in range(1, _LAST_ZONE + 1) if zone not in used)
+        free = [zone for zone in range(1, min(_LAST_ZONE, len(used) + len(new)) + 1) if zone not in used]
+        if len(free) < len(new):
+            raise ValueError(f"this host has {len(used)} networks, there is no conntrack zone for another")
         members = frozenset({*self._conntrack.known.sets["bridges"], *new})
-        self._conntrack.apply(Change(maps={"zones": {bridge: str(next(free)) for bridge in new}}, sets={"bridges": members}))
+        self._conntrack.apply(Change(maps={"zones": {bridge: str(zone) for bridge, zone in zip(new, free, strict=False)}}, sets={"bridges": members}))
 
     def drop_bridges(self, bridges: Iterable[str]) -> None:
         """Take zones back, after the bridges are gone; connections in them are forgotten, so that the next owner finds a clean zone."""

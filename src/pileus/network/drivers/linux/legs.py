@@ -33,11 +33,14 @@ class Leg:
 
 
 def ensure_namespace(namespace: str) -> bool:
-    """Have the namespace; True when it was made."""
-    if netns.exists(namespace):
-        return False
-    netns.create(namespace)
-    return True
+    """Have the namespace; True when it was made, or found half made."""
+    if not netns.exists(namespace):
+        netns.create(namespace)
+        return True
+    if not netns.is_ours(namespace):
+        netns.mark(namespace)
+        return True
+    return False
 
 
 def ensure(namespace: str, legs: Iterable[Leg], *, keep: Collection[str] = ()) -> dict[str, frozenset[str]]:
@@ -116,6 +119,8 @@ def _outer_lines(namespace: str, leg: Leg) -> list[Words]:
             ("link", "set", "dev", leg.outer, "master", leg.bridge, "up"),
         ]
         return lines
+    if not link.ours:
+        lines.append(("link", "set", "dev", leg.outer, "alias", MARK, "addrgenmode", "none"))
     if link.mtu != leg.mtu:
         lines.append(("link", "set", "dev", leg.outer, "mtu", str(leg.mtu)))
     if link.master != bridge.index or not link.up:

@@ -52,8 +52,9 @@ class Routers:
         self._applied.pop(router.id, None)
         namespace = names.router_namespace(router.id)
         if legs.ensure_namespace(namespace):
-            netns.inside(namespace, lambda: [sysctl.write(name, value) for name, value in _SYSCTLS.items()])
             self._tables.pop(router.id, None)
+        if compare or router.id not in self._tables:
+            netns.inside(namespace, lambda: [sysctl.write(name, value) for name, value in _SYSCTLS.items()])
         wanted = self._legs(router)
         new = legs.ensure(namespace, wanted)
         self._ensure_table(router, namespace, compare=compare)
