@@ -11,6 +11,7 @@ import pytest
 from tests import databases
 from tests.sandbox import TOP, Sandbox, Underlay, forward
 
+pytest.register_assert_rewrite("tests.guest.steps", "tests.guest.stock", "tests.guest.traces")
 PROBE = TOP / "tests/probe"
 
 
