@@ -195,6 +195,18 @@ _CREDENTIALS = {
     "identity:delete_application_credential": f"{_ADMIN} or rule:owner",
 }
 
+_TRUSTOR, _TRUSTEE = "user_id:%(target.trust.trustor_user_id)s", "user_id:%(target.trust.trustee_user_id)s"
+_TRUSTS = {
+    "identity:create_trust": "user_id:%(trust.trustor_user_id)s",
+    "identity:list_trusts": _ADMIN_OR_SYSTEM_READER,
+    "identity:list_trusts_for_trustor": f"{_ADMIN_OR_SYSTEM_READER} or {_TRUSTOR}",
+    "identity:list_trusts_for_trustee": f"{_ADMIN_OR_SYSTEM_READER} or {_TRUSTEE}",
+    "identity:list_roles_for_trust": f"{_ADMIN_OR_SYSTEM_READER} or {_TRUSTOR} or {_TRUSTEE}",
+    "identity:get_role_for_trust": f"{_ADMIN_OR_SYSTEM_READER} or {_TRUSTOR} or {_TRUSTEE}",
+    "identity:get_trust": f"{_ADMIN_OR_SYSTEM_READER} or {_TRUSTOR} or {_TRUSTEE}",
+    "identity:delete_trust": f"{_ADMIN} or {_TRUSTOR}",
+}
+
 RULES: dict[str, str] = {
     **_BASE,
     **_TOKENS,
@@ -206,4 +218,5 @@ RULES: dict[str, str] = {
     **_GRANTS,
     **_CATALOG,
     **_CREDENTIALS,
+    **_TRUSTS,
 }

@@ -32,6 +32,7 @@ ROOM = Room(
         "pileus.identity.api.endpoints",
         "pileus.identity.api.credentials",
         "pileus.identity.api.application_credentials",
+        "pileus.identity.api.trusts",
     ),
     bootstrap="pileus.identity.logic.bootstrap:bootstrap",
     revision="pileus.identity.logic.state:revision_of",

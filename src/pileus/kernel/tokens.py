@@ -204,7 +204,7 @@ def _payload(claims: Claims) -> list[Any]:
 
 def _claims(payload: Sequence[Any]) -> Claims:
     version, user, mask, issued, expires, audit = payload[:6]
-    scope: dict[str, str] = {}
+    scope: dict[str, str | None] = {}
     if version == _PROJECT:
         scope = {"project_id": _unpacked_id(payload[6])}
     elif version == _DOMAIN:
@@ -212,7 +212,7 @@ def _claims(payload: Sequence[Any]) -> Claims:
     elif version == _SYSTEM:
         scope = {"system": payload[6]}
     elif version == _TRUST:
-        scope = {"project_id": _unpacked_id(payload[6]), "trust_id": _unpacked_id(payload[7])}
+        scope = {"project_id": _unpacked_id(payload[6]) or None, "trust_id": _unpacked_id(payload[7])}
     elif version == _APPLICATION_CREDENTIAL:
         scope = {"project_id": _unpacked_id(payload[6]), "application_credential_id": _unpacked_id(payload[7])}
     elif version != _UNSCOPED:

@@ -100,7 +100,7 @@ def test_a_user_is_found_by_id_too(identity):
         ("admin", PASSWORD, {"project": {"name": "service", "domain": {"id": "default"}}}),
         ("nova", "nova-secret", {"system": {"all": True}}),
         ("nova", "nova-secret", {"domain": {"id": "default"}}),
-        ("admin", PASSWORD, {"OS-TRUST:trust": {"id": "x"}}),
+        ("admin", "wrong", {"OS-TRUST:trust": {"id": "x"}}),
     ],
 )
 def test_every_refused_login_sounds_the_same(identity, user, password, scope):

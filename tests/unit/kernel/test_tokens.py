@@ -34,7 +34,7 @@ def claims(**values):
     return Claims(**{**given, **values})
 
 
-SCOPES = st.sampled_from(["project", "domain", "system", "none", "application_credential", "trust"])
+SCOPES = st.sampled_from(["project", "trust without project", "domain", "system", "none", "application_credential", "trust"])
 IDS = st.one_of(st.uuids().map(lambda found: found.hex), st.sampled_from(["default", "service-nova", "ab", "00", "A" * 32, "ü"]))
 
 
@@ -46,6 +46,7 @@ def test_what_goes_in_comes_out(keys, scope, user_id, target, methods, chained):
         "system": {"system": "all"},
         "none": {},
         "application_credential": {"project_id": target, "application_credential_id": user_id},
+        "trust without project": {"trust_id": target},
         "trust": {"project_id": target, "trust_id": user_id},
     }[scope]
     audit_ids = tuple(tokens.new_audit_id() for _ in range(1 + chained))

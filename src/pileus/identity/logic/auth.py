@@ -18,13 +18,14 @@ from pileus.identity.errors import AuthenticationFailed, TokenNotFound, invalid
 from pileus.identity.store import credentials as credential_store
 from pileus.identity.store import live, people, projects, revision
 from pileus.kernel import clock, tokens
-from pileus.kernel.errors import Unavailable
+from pileus.kernel.errors import Forbidden, Unavailable
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import Claims
 
 from . import passwords
 from . import state as state_module
 from . import tokens as token_logic
+from . import trusts as trust_logic
 
 Section = Mapping[str, Any]
 
@@ -48,6 +49,8 @@ class Who:
     chain_id: str | None = None
     project_id: str | None = None  # an application credential is bound to its project
     application_credential_id: str | None = None
+    trust_id: str | None = None
+    trust_uses: int | None = None  # None: any number
     proved_at: dt.datetime  # a revocation after this moment counts, however long the hash took
 
 
@@ -58,17 +61,41 @@ def authenticate(service: Service, auth: Section, *, catalog: bool) -> Issued:
     """
     who = _identify(service, auth["identity"])
     scope = auth.get("scope")
+    if isinstance(scope, dict) and "OS-TRUST:trust" in scope:
+        who, scope = _entrusted(service, who, scope)
     try:
         with service.db.read() as conn:
             present = revision.read(conn)
             claims, body = _scoped(service, conn, present, who, scope, catalog=catalog)
     except token_logic.NoRights as reason:
         raise AuthenticationFailed(f"user {who.user_id}: {reason}") from None
+    if who.trust_uses is not None:
+        trust_logic.use(service, who.trust_id or "")
     try:
         token = tokens.encode(claims, state_module.of(service).keys)
     except FileNotFoundError as error:
         raise Unavailable("The token keys are missing.", inside=str(error)) from error
     return Issued(token, orjson.dumps({"token": body}))
+
+
+def _entrusted(service: Service, who: Who, scope: Mapping[str, Any]) -> tuple[Who, dict[str, Any]]:
+    """The trustee as the trust makes them, and the scope of the trust. Raises NotFound, Forbidden, Invalid."""
+    if len(scope) != 1 or scope["OS-TRUST:trust"].get("id") is None:
+        raise invalid("Expecting to find id in OS-TRUST:trust, and no other scope.")
+    if who.application_credential_id is not None:
+        raise AuthenticationFailed("an application credential cannot be used for a trust")
+    trust = trust_logic.required(service, scope["OS-TRUST:trust"]["id"])
+    if trust.trustee_user_id != who.user_id:
+        raise Forbidden("The user is not the trustee of this trust.")
+    ends = [moment for moment in (who.expires_at, trust.expires_at) if moment is not None]
+    acting = dataclasses.replace(
+        who,
+        user_id=trust.trustor_user_id if trust.impersonation else trust.trustee_user_id,
+        expires_at=min(ends) if ends else None,
+        trust_id=trust.id,
+        trust_uses=trust.remaining_uses,
+    )
+    return acting, {"project": {"id": trust.project_id}} if trust.project_id is not None else {"unscoped": {}}
 
 
 def _identify(service: Service, identity: Section) -> Who:
@@ -143,6 +170,8 @@ def _by_token(service: Service, section: Section, began: dt.datetime) -> Who:
         claims = token_logic.current(service, section["id"])
     except TokenNotFound as reason:
         raise AuthenticationFailed(f"token: {reason.inside}") from None
+    if claims.trust_id is not None:
+        raise Forbidden("A token of a trust cannot be used to get another token.")
     if not claims.unscoped and not service.options.allow_rescope_scoped_token:
         raise AuthenticationFailed("scoped tokens may not be exchanged here")
     with service.db.read() as conn:
@@ -268,7 +297,7 @@ def _looked_up(conn: sa.Connection, scope: Mapping[str, Any]) -> dict[str, str]:
             if project_id is None:
                 raise token_logic.NoRights("there is no such project")
             return {"project_id": project_id}
-    raise token_logic.NoRights("trusts are not supported")
+    raise invalid("The scope must name exactly one of project, domain, system or unscoped.")
 
 
 def _scope_domain(conn: sa.Connection, value: Section) -> Any:
@@ -305,5 +334,6 @@ def _claims(service: Service, who: Who, scope: Mapping[str, str]) -> Claims:
         project_id=scope.get("project_id"),
         domain_id=scope.get("domain_id"),
         system=scope.get("system"),
+        trust_id=who.trust_id,
         application_credential_id=who.application_credential_id,
     )

@@ -15,7 +15,7 @@ import orjson
 import sqlalchemy as sa
 
 from pileus.identity.errors import TokenNotFound
-from pileus.identity.store import live, revision, revocations
+from pileus.identity.store import live, revision, revocations, trusts
 from pileus.identity.store.listing import Record
 from pileus.identity.store.tables import DOMAIN, PROJECT
 from pileus.kernel import clock, tokens
@@ -135,10 +135,17 @@ def describe(
         "expires_at": _iso(claims.expires_at),
         "issued_at": _iso(claims.issued_at),
     }
+    trust = _checked_trust(conn, claims, body)
     if claims.unscoped:
         return body
-    role_ids = effective_role_ids(conn, row, claims)
     role_map = state_module.role_map(service, conn, present)
+    if trust is None:
+        role_ids = effective_role_ids(conn, row, claims)
+    else:
+        role_ids = set(trust.role_ids)
+        has = project_role_ids(conn, trust.trustor_user_id, row)
+        if not role_ids <= role_map.with_implied(has):
+            raise NoRights("the trustor has lost a role that the trust passes on")
     if claims.application_credential_id is not None:
         role_ids = role_map.with_implied(role_ids) & _credential_role_ids(conn, claims, body)
     body["roles"] = role_map.shown(role_ids)
@@ -184,10 +191,15 @@ def _check_state(row: Record, claims: Claims) -> None:
 def effective_role_ids(conn: sa.Connection, row: Record, claims: Claims) -> set[str]:
     """Roles assigned for the scope, by group and inheritance too, not yet expanded by implication."""
     if claims.project_id is not None:
-        return live.role_ids(conn, claims.user_id, _inherits_from(conn, row), PROJECT)
+        return project_role_ids(conn, claims.user_id, row)
     if claims.domain_id is not None:
         return live.role_ids(conn, claims.user_id, (claims.domain_id,), DOMAIN)
     return live.system_role_ids(conn, claims.user_id)
+
+
+def project_role_ids(conn: sa.Connection, user_id: str, row: Record) -> set[str]:
+    """Roles of a user on the project of `row` (a row of `live.state`), not yet expanded."""
+    return live.role_ids(conn, user_id, _inherits_from(conn, row), PROJECT)
 
 
 def _inherits_from(conn: sa.Connection, row: Record) -> Sequence[str]:
@@ -212,6 +224,31 @@ def _credential_role_ids(conn: sa.Connection, claims: Claims, body: dict[str, An
         "restricted": not credential.unrestricted,
     }
     return set(credential.role_ids)
+
+
+def _checked_trust(conn: sa.Connection, claims: Claims, body: dict[str, Any]) -> Record | None:
+    """The trust of the token, which must hold and have both parties; it is added to the token body."""
+    if claims.trust_id is None:
+        return None
+    trust = trusts.trust(conn, claims.trust_id)
+    if trust is None or trusts.has_ended(trust, clock.utcnow()) or trust.project_id != claims.project_id:
+        raise NoRights("the trust is gone")
+    acting = trust.trustor_user_id if trust.impersonation else trust.trustee_user_id
+    if acting != claims.user_id:
+        raise NoRights("the trust is for somebody else")
+    other = trust.trustee_user_id if trust.impersonation else trust.trustor_user_id
+    behind = live.state(conn, other, None)
+    if behind is None or not (behind.user_enabled and behind.user_domain_enabled):
+        raise NoRights("the other party of the trust is gone or disabled")
+    if behind.user_valid_after is not None and claims.issued_at < behind.user_valid_after:
+        raise NoRights("all tokens of the other party were revoked later")
+    body["OS-TRUST:trust"] = {
+        "id": trust.id,
+        "impersonation": trust.impersonation,
+        "trustor_user": {"id": trust.trustor_user_id},
+        "trustee_user": {"id": trust.trustee_user_id},
+    }
+    return trust
 
 
 def filled_catalog(

@@ -17,6 +17,7 @@ from .tables import (
     groups,
     memberships,
     projects,
+    trusts,
     users,
 )
 
@@ -97,6 +98,9 @@ def delete_user(conn: sa.Connection, user_id: str) -> bool:
     conn.execute(sa.delete(assignments).where(assignments.c.actor_id == user_id))
     conn.execute(sa.delete(credentials).where(credentials.c.user_id == user_id))
     conn.execute(sa.delete(application_credentials).where(application_credentials.c.user_id == user_id))
+    conn.execute(
+        sa.delete(trusts).where(sa.or_(trusts.c.trustor_user_id == user_id, trusts.c.trustee_user_id == user_id))
+    )
     return listing.remove(conn, users, user_id) > 0
 
 

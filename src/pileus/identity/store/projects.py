@@ -17,6 +17,7 @@ from .tables import (
     project_tags,
     projects,
     roles,
+    trusts,
     users,
 )
 
@@ -128,6 +129,7 @@ def delete_project(conn: sa.Connection, project_id: str) -> bool:
     conn.execute(sa.delete(assignments).where(assignments.c.target_id == project_id))
     conn.execute(sa.delete(credentials).where(credentials.c.project_id == project_id))
     conn.execute(sa.delete(application_credentials).where(application_credentials.c.project_id == project_id))
+    conn.execute(sa.delete(trusts).where(trusts.c.project_id == project_id))
     conn.execute(sa.update(users).where(users.c.default_project_id == project_id).values(default_project_id=None))
     return listing.remove(conn, projects, project_id) > 0
 
@@ -146,8 +148,10 @@ def delete_domain(conn: sa.Connection, domain_id: str) -> None:
         conn.execute(sa.delete(assignments).where(gone))
     for table in (credentials, application_credentials):
         conn.execute(sa.delete(table).where(table.c.user_id.in_(owned_users)))
-    for table in (credentials, application_credentials):
+    for table in (credentials, application_credentials, trusts):
         conn.execute(sa.delete(table).where(table.c.project_id.in_(owned_projects)))
+    for person in (trusts.c.trustor_user_id, trusts.c.trustee_user_id):
+        conn.execute(sa.delete(trusts).where(person.in_(owned_users)))
     conn.execute(sa.delete(users).where(users.c.domain_id == domain_id))
     conn.execute(sa.delete(groups).where(groups.c.domain_id == domain_id))
     conn.execute(sa.delete(roles).where(roles.c.domain_id == domain_id))

@@ -220,3 +220,21 @@ application_credentials = sa.Table(
     sa.UniqueConstraint("user_id", "name"),
     sa.Index(None, "project_id"),
 )
+
+# What one user (trustor) lets another (trustee) do on a project.
+trusts = sa.Table(
+    "trusts",
+    METADATA,
+    _id(primary_key=True),
+    _id("trustor_user_id", nullable=False),
+    _id("trustee_user_id", nullable=False),
+    _id("project_id", nullable=True),
+    sa.Column("impersonation", sa.Boolean, nullable=False),
+    sa.Column("role_ids", Json, nullable=False),
+    sa.Column("expires_at", Timestamp),
+    sa.Column("remaining_uses", sa.Integer),
+    sa.Column("extra", Json, nullable=False),
+    sa.Index(None, "trustor_user_id"),
+    sa.Index(None, "trustee_user_id"),
+    sa.Index(None, "project_id"),
+)

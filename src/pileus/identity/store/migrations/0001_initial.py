@@ -122,6 +122,22 @@ def upgrade() -> None:
     op.create_index(op.f("ix_services_name"), "services", ["name"], unique=False)
     op.create_index(op.f("ix_services_type"), "services", ["type"], unique=False)
     op.create_table(
+        "trusts",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("trustor_user_id", sa.String(length=64), nullable=False),
+        sa.Column("trustee_user_id", sa.String(length=64), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=True),
+        sa.Column("impersonation", sa.Boolean(), nullable=False),
+        sa.Column("role_ids", sa.JSON(), nullable=False),
+        sa.Column("expires_at", sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb"), nullable=True),
+        sa.Column("remaining_uses", sa.Integer(), nullable=True),
+        sa.Column("extra", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trusts")),
+    )
+    op.create_index(op.f("ix_trusts_project_id"), "trusts", ["project_id"], unique=False)
+    op.create_index(op.f("ix_trusts_trustee_user_id"), "trusts", ["trustee_user_id"], unique=False)
+    op.create_index(op.f("ix_trusts_trustor_user_id"), "trusts", ["trustor_user_id"], unique=False)
+    op.create_table(
         "users",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("domain_id", sa.String(length=64), nullable=False),

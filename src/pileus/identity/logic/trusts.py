@@ -1,0 +1,147 @@
+"""Trusts: a user lets another act with some of the own roles on one project, in the own name or in that of the other."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.identity.errors import invalid, not_found
+from pileus.identity.store import listing, live, people, revision
+from pileus.identity.store import trusts as store
+from pileus.identity.store.listing import Record
+from pileus.identity.store.tables import trusts
+from pileus.kernel import clock, ids
+from pileus.kernel.context import Context
+from pileus.kernel.errors import Forbidden
+from pileus.kernel.service import Service
+
+from . import application_credentials
+from . import state as state_module
+from . import tokens as token_logic
+from .common import extra_of
+
+KNOWN = frozenset(
+    {
+        "id",
+        "trustor_user_id",
+        "trustee_user_id",
+        "project_id",
+        "impersonation",
+        "roles",
+        "expires_at",
+        "remaining_uses",
+        "allow_redelegation",
+        "redelegation_count",
+        "redelegated_trust_id",
+    }
+)
+
+
+def required(service: Service, trust_id: str) -> Record:
+    """A trust that still holds. Raises NotFound."""
+    with service.db.read() as conn:
+        row = store.trust(conn, trust_id)
+    if row is None or store.has_ended(row, clock.utcnow()):
+        raise not_found("trust", trust_id)
+    return row
+
+
+def with_roles(service: Service, row: Record) -> list[dict[str, str]]:
+    """The roles (id and name) that the trust passes on, of those that still exist."""
+    with service.db.read() as conn:
+        role_map = state_module.role_map(service, conn, revision.read(conn))
+    return [{"id": one, "name": role_map.names[one]} for one in row.role_ids if one in role_map.names]
+
+
+def list_trusts(service: Service, trustor_user_id: str | None, trustee_user_id: str | None) -> Sequence[Record]:
+    with service.db.read() as conn:
+        return store.all_of(conn, trustor_user_id, trustee_user_id)
+
+
+def create(service: Service, context: Context, body: Mapping[str, Any]) -> Record:
+    """Make a trust of the caller. Raises Invalid, NotFound, Forbidden."""
+    _check_caller(service, context)
+    if body.get("allow_redelegation") or body.get("redelegation_count"):
+        raise invalid("Redelegation of trusts is not supported: leave allow_redelegation out.")
+    if body.get("remaining_uses") is not None and body["remaining_uses"] < 1:
+        raise invalid("remaining_uses must be a positive integer or null.")
+    project_id, expires_at = body.get("project_id"), _expiry(body.get("expires_at"))
+    if (project_id is None) != (not body.get("roles")):
+        raise Forbidden("A trust names a project and at least one role, or neither.")
+    trust_id = ids.new_id()
+    with service.db.write() as conn:
+        if people.user(conn, body["trustee_user_id"], "share") is None:
+            raise not_found("user", body["trustee_user_id"])
+        values = {
+            "id": trust_id,
+            "trustor_user_id": body["trustor_user_id"],
+            "trustee_user_id": body["trustee_user_id"],
+            "project_id": project_id,
+            "impersonation": body["impersonation"],
+            "role_ids": _role_ids(service, conn, body, project_id),
+            "expires_at": expires_at,
+            "remaining_uses": body.get("remaining_uses"),
+            "extra": extra_of(body, KNOWN),
+        }
+        conn.execute(sa.insert(trusts).values(**values))
+        created = store.trust(conn, trust_id)
+    if created is None:
+        raise not_found("trust", trust_id)
+    return created
+
+
+def _check_caller(service: Service, context: Context) -> None:
+    application_credentials.check_unrestricted(service, context)
+    if context.token is not None and token_logic.decode(service, context.token).trust_id is not None:
+        raise Forbidden("A token of a trust cannot be used to make another trust.")
+
+
+def _role_ids(service: Service, conn: sa.Connection, body: Mapping[str, Any], project_id: str | None) -> list[str]:
+    """The wanted roles by id or name; the trustor must have all of them on the project."""
+    if project_id is None:
+        return []
+    row = live.state(conn, body["trustor_user_id"], project_id)
+    if row is None or row.project_id is None:
+        raise not_found("project", project_id)
+    role_map = state_module.role_map(service, conn, revision.read(conn))
+    has = role_map.with_implied(token_logic.project_role_ids(conn, body["trustor_user_id"], row))
+    by_name = {name: role_id for role_id, name in role_map.names.items() if not role_map.domains[role_id]}
+    found = []
+    for role in body["roles"]:
+        role_id = role.get("id") or by_name.get(role.get("name", ""))
+        if role_id is None or role_id not in role_map.names:
+            raise not_found("role", role.get("id") or role.get("name", ""))
+        if role_id not in has:
+            raise Forbidden("The trustor does not have all of these roles on the project.")
+        found.append(role_id)
+    return sorted(set(found))
+
+
+def _expiry(text: str | None) -> dt.datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = clock.parse(text)
+    except ValueError:
+        raise invalid(f"Invalid input for field 'expires_at': {text!r} is not a date and time.") from None
+    if moment <= clock.utcnow():
+        raise invalid("The expiration of a trust must be in the future.")
+    return moment
+
+
+def use(service: Service, trust_id: str) -> None:
+    """Count one use of a trust that has only some. Raises NotFound when they are used up."""
+    with service.db.write() as conn:
+        if not store.use(conn, trust_id):
+            raise not_found("trust", trust_id)
+
+
+def delete(service: Service, trust_id: str) -> None:
+    """Delete it; its tokens end at once. Raises NotFound."""
+    with service.db.write() as conn:
+        if listing.remove(conn, trusts, trust_id) == 0:
+            raise not_found("trust", trust_id)
+        revision.advance(conn)
