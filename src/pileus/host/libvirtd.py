@@ -14,6 +14,7 @@ import ctypes
 import os
 import pathlib
 import pwd
+import shutil
 import signal
 import socket
 import sys
@@ -82,6 +83,8 @@ def ensure(directory: pathlib.Path) -> Daemons:
     _lay_out(directory)
     for program, socket_path in (("virtlogd", daemons.log_socket), ("libvirtd", daemons.socket)):
         if not _answers(socket_path):
+            if program == "libvirtd":
+                _end_probes(directory)
             _launch(directory, program)
     return daemons
 
@@ -98,6 +101,7 @@ def stop(directory: pathlib.Path) -> None:
             if clock.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             clock.sleep(0.02)
+    _end_probes(directory)
     for target in _OVERLAID.values():  # /run/libvirt may have been made by us; a directory in use is not empty
         if target.startswith("/run/"):
             with contextlib.suppress(OSError):
@@ -169,6 +173,16 @@ def _lay_out(directory: pathlib.Path) -> None:
         f'user = "{user}"\ngroup = "{user}"\nsecurity_driver = "none"\ndynamic_ownership = {0 if user == "root" else 1}\n'
         "remember_owner = 0\nnamespaces = []\n",
     )
+
+
+def _end_probes(directory: pathlib.Path) -> None:
+    """End the QEMU processes that a killed libvirtd had started to learn what QEMU can do: nobody else would, and no guest is among them."""
+    for path in (directory / "lib" / "qemu").glob("qmp-*/qmp.pid"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(path.read_text().strip())
+            if f"/{path.parent.name}/qmp.pid".encode() in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _forget_run_state(path: pathlib.Path) -> None:
