@@ -27,7 +27,8 @@ class FileWriter:
     def __init__(self, store: FileStore, key: str) -> None:
         self._staging = store.staging_path(key)
         self._final = store.path(key)
-        self._staging.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(store.folder)
+        _make_folder(self._staging.parent)
         self._fd = os.open(self._staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)  # at most a probe of `_is_locked` holds it, for microseconds
         self._committed = False
@@ -49,7 +50,7 @@ class FileWriter:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise StoreFull("There is no room for the image data.", inside=str(error)) from error
             raise
-        self._final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(self._final.parent)
         self._staging.rename(self._final)
         self._committed = True
         for folder in (self._final.parent, self._final.parent.parent):
@@ -122,6 +123,13 @@ class FileStore:
         # The age also covers the moment between the making of a file and its lock.
         latest = clock.time() - older_than
         return sorted(path.name for path in folder.iterdir() if _changed_before(path, latest) and not _is_locked(path))
+
+
+def _make_folder(folder: pathlib.Path) -> None:
+    """A folder for its owner alone; those above it, if missing, get the usual mode."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _changed_before(path: pathlib.Path, moment: float) -> bool:

@@ -35,7 +35,8 @@ from pileus.kernel.room import load
 from pileus.kernel.service import Service
 
 _log = logging.getLogger(__name__)
-_PIECE = 4 << 20
+_READ = 4 << 20
+_PIECE = 1 << 20
 _ABANDONED_AFTER = 120.0
 """Seconds after which an upload without a living writer is undone."""
 
@@ -154,7 +155,7 @@ def _copy(service: Service, image: Image, source: Source, writer: Any, expected:
     hasher = _Hasher(options.hashing_algorithm)
     head, size, found = b"", 0, None
     try:
-        while piece := _next(source):
+        for piece in _pieces(source):
             size += len(piece)
             if size > options.image_size_cap:
                 raise DataTooLarge(f"The image has more than the {options.image_size_cap} bytes that images may have.")
@@ -174,11 +175,23 @@ def _copy(service: Service, image: Image, source: Source, writer: Any, expected:
     return Summary(size, virtual, checksum, options.hashing_algorithm, value)
 
 
-def _next(source: Source) -> bytes:
-    try:
-        return source.read(_PIECE)
-    except ConnectionError as error:
-        raise BadRequest("The data ended before all of it had arrived.", inside=str(error)) from None
+def _pieces(source: Source) -> Iterator[bytes]:
+    """The data in pieces worth handing to threads: a network gives it in crumbs."""
+    crumbs: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            crumb = source.read(_READ)
+        except ConnectionError as error:
+            raise BadRequest("The data ended before all of it had arrived.", inside=str(error)) from None
+        if crumb:
+            crumbs.append(crumb)
+            size += len(crumb)
+        if size >= _PIECE or (crumbs and not crumb):
+            yield crumbs[0] if len(crumbs) == 1 else b"".join(crumbs)
+            crumbs, size = [], 0
+        if not crumb:
+            return
 
 
 def _look(service: Service, image: Image, head: bytes, size: int) -> formats.Found:

@@ -173,6 +173,8 @@ def create_image(
     image_id = values.get("id") or ids.new_uuid()
     try:
         with service.db.write() as conn:
+            if "id" in values and store.is_retired(conn, image_id):
+                raise Duplicate(f"Image ID {image_id} already exists!")
             reserve(service, conn, values.get("owner"), image_count_total=1)
             store.insert(conn, {**values, "id": image_id}, properties, tags)
             image = store.find(conn, image_id)

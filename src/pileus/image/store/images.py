@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.image.store.tables import image_members, image_properties, image_tags, images, removals
+from pileus.image.store.tables import image_members, image_properties, image_tags, images, removals, retired_ids
 from pileus.kernel import clock
 from pileus.kernel.db import insert_ignore
 
@@ -147,7 +147,13 @@ def delete(conn: sa.Connection, image: Image) -> bool:
         return False
     if image.row["data_key"]:
         note_removal(conn, image.row["data_key"])
+    insert_ignore(conn, retired_ids, [{"id": image.id}])
     return True
+
+
+def is_retired(conn: sa.Connection, image_id: str) -> bool:
+    """Whether an image that is gone had this id."""
+    return conn.execute(sa.select(retired_ids.c.id).where(retired_ids.c.id == image_id)).first() is not None
 
 
 def note_removal(conn: sa.Connection, data_key: str) -> None:

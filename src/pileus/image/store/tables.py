@@ -92,4 +92,7 @@ removals = sa.Table(
     sa.Column("created_at", Timestamp, nullable=False),
 )
 
+# Ids that have been: nobody may give an image the id of one that others remember as another.
+retired_ids = sa.Table("retired_ids", METADATA, sa.Column("id", sa.String(36), primary_key=True))
+
 quota.tables(METADATA)
