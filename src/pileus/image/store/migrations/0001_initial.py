@@ -66,6 +66,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("data_key", name=op.f("pk_removals")),
     )
     op.create_table(
+        "retired_ids",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_retired_ids")),
+    )
+    op.create_table(
         "image_members",
         sa.Column("image_id", sa.String(length=36), nullable=False),
         sa.Column("member", sa.String(length=255), nullable=False),
