@@ -235,5 +235,6 @@ def snapshot() -> dict[str, object]:
         "namespaces": sorted(netns.names()),
         "nft": run(["nft", "list", "ruleset"]).stdout,
         "processes": sorted(line for line in run(["ps", "-eo", "comm"]).stdout.split() if line == "dnsmasq"),
+        "runtime": sorted(str(path) for path in Path("/run/pileus").glob("*")),
         "forwarding": {str(path): path.read_text() for path in Path("/proc/sys/net/ipv4/conf").glob("*/forwarding")},
     }

@@ -134,6 +134,7 @@ def test_a_request_that_comes_too_late_is_dropped(bus, child, tmp_path):
     process = child(methods)
     bus.call("t", "pid")
     os.kill(process.pid, signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
     try:
         with pytest.raises(BusTimeout):
             bus.call("t", "do", timeout=0.05)

@@ -29,7 +29,6 @@ def real_host(tmp_path: Path) -> Iterator[World]:
 
 
 def a_host(kind: str, tmp_path: Path) -> Iterator[World]:
-    os.chmod(tmp_path, 0o711)
     settings = Settings(home=tmp_path, host="h1", vtep="10.9.0.1")
     driver = FakeDriver(settings) if kind == "fake" else LinuxDriver(settings)
     made: list[str] = []

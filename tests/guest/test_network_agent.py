@@ -25,7 +25,6 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[tuple[Keeper, Controller, Path]]:
-    os.chmod(tmp_path, 0o711)
     bus = LocalBus("test")
     settings = Settings(home=tmp_path, host="h1")
     keeper = Keeper("h1", LinuxDriver(settings), bus)
@@ -83,12 +82,14 @@ def test_a_killed_dnsmasq_comes_back_with_the_next_compare(host) -> None:
     controller.answer = once(Desired(version=1, full=True, networks=(network,)))
     keeper.start()
     controller.wait_for(network.dhcp.port_id, "ACTIVE")
-    pid = int((home / "network" / "dhcp" / network.id / "pid").read_text())
+    pid_file = Settings(home=home, host="h1").run / "dhcp" / network.id / "pid"
+    pid = int(pid_file.read_text())
+    assert "dnsmasq" in run(["ps", "-o", "user=", "-p", str(pid)]).stdout
     os.kill(pid, signal.SIGKILL)
     controller.reports.clear()
     keeper.want_compare()
     controller.wait_for(network.dhcp.port_id, "ACTIVE")
-    assert int((home / "network" / "dhcp" / network.id / "pid").read_text()) != pid
+    assert int(pid_file.read_text()) != pid
 
 
 def test_a_rule_taken_out_by_hand_comes_back_with_the_next_compare(host) -> None:

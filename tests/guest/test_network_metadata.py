@@ -87,7 +87,6 @@ class Scene(World):
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    os.chmod(tmp_path, 0o711)
     run(["ip", "link", "set", "lo", "up"])
     scene = Scene(tmp_path)
     scene.group = a_group()

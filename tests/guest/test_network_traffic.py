@@ -52,7 +52,6 @@ class Scene(World):
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    os.chmod(tmp_path, 0o711)
     scene = Scene(tmp_path)
     yield scene
     for guest in scene.guests:

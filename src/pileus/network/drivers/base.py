@@ -8,6 +8,7 @@ and neither a restarted agent nor a repeated apply disturbs traffic.
 from __future__ import annotations
 
 import abc
+import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,10 @@ from pileus.network.wire import KINDS, Desired, Gone, GroupItem, NetworkItem, Po
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a driver must know about its host; `home` is the directory it may keep files in."""
+    """What a driver must know about its host; `home` is the directory it may keep files in.
+
+    `run` is for files that processes without our rights read and that need not survive a boot: nobody but us can look into the home.
+    """
 
     home: Path
     host: str
@@ -29,6 +33,10 @@ class Settings:
     dns_domain: str = "openstacklocal"
     dhcp_lease_seconds: int = 86400
     metadata_port: int = 9697
+
+    @property
+    def run(self) -> Path:
+        return Path("/run/pileus") / hashlib.blake2b(bytes(self.home.absolute()), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ addresses are fixed by port, and `--dhcp-authoritative` confirms what a guest re
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import pwd
 import re
@@ -31,7 +32,7 @@ class Dhcp:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._directory = settings.home / "network" / "dhcp"
+        self._directory = settings.run / "dhcp"
         self._applied: dict[str, tuple[object, ...]] = {}
 
     def ensure(self, network: NetworkItem, bridge: str, *, compare: bool) -> bool:
@@ -62,6 +63,12 @@ class Dhcp:
         Daemon(directory, namespace).stop()
         legs.remove_namespace(namespace)
         shutil.rmtree(directory, ignore_errors=True)
+
+    def remove_directories(self) -> None:
+        """Remove the directories that held all of it, as far as nobody else uses them."""
+        for each in (self._directory, *list(self._directory.parents)[:2]):
+            with contextlib.suppress(OSError):
+                each.rmdir()
 
     def present(self) -> set[str]:
         """Networks that have DHCP files or a namespace of ours here."""
@@ -94,7 +101,7 @@ class Dhcp:
         directory = self._directory / network_id
         if not directory.exists():
             directory.mkdir(parents=True, exist_ok=True)
-            for each in (directory, directory.parent, directory.parent.parent):
+            for each in (directory, *list(directory.parents)[:3]):
                 each.chmod(0o711)
         return directory
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable
 
@@ -112,7 +111,7 @@ class LinuxDriver(NetworkDriver):
         strays = [link.name for link in netlink.links().values() if link.ours and link.name != "lo" and link.kind in {"veth", "vxlan", "bridge"}]
         netlink.ip_batch_if_there(("link", "delete", "dev", name) for name in strays)
         self._filter.remove()
-        shutil.rmtree(self._settings.home / "network", ignore_errors=True)
+        self._dhcp.remove_directories()
         self._bridges.forget()
         self._known_ports.clear()
         self._prepared = False
