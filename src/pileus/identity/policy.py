@@ -181,6 +181,11 @@ _CATALOG = {
     "identity:create_endpoint": _ADMIN,
     "identity:update_endpoint": _ADMIN,
     "identity:delete_endpoint": _ADMIN,
+    "identity:get_policy": _ADMIN_OR_SYSTEM_READER,
+    "identity:list_policies": _ADMIN_OR_SYSTEM_READER,
+    "identity:create_policy": _ADMIN,
+    "identity:update_policy": _ADMIN,
+    "identity:delete_policy": _ADMIN,
 }
 
 _CREDENTIALS = {
@@ -189,6 +194,10 @@ _CREDENTIALS = {
     "identity:create_credential": f"{_ADMIN} or {_CREDENTIAL_OWNER}",
     "identity:update_credential": f"{_ADMIN} or {_CREDENTIAL_OWNER}",
     "identity:delete_credential": f"{_ADMIN} or {_CREDENTIAL_OWNER}",
+    "identity:ec2_get_credential": f"{_ADMIN_OR_SYSTEM_READER} or {_CREDENTIAL_OWNER}",
+    "identity:ec2_list_credentials": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
+    "identity:ec2_create_credential": f"{_ADMIN} or rule:owner",
+    "identity:ec2_delete_credential": f"{_ADMIN} or {_CREDENTIAL_OWNER}",
     "identity:get_application_credential": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
     "identity:list_application_credentials": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
     "identity:create_application_credential": "rule:owner",

@@ -33,6 +33,8 @@ ROOM = Room(
         "pileus.identity.api.credentials",
         "pileus.identity.api.application_credentials",
         "pileus.identity.api.trusts",
+        "pileus.identity.api.ec2",
+        "pileus.identity.api.policies",
     ),
     bootstrap="pileus.identity.logic.bootstrap:bootstrap",
     revision="pileus.identity.logic.state:revision_of",

@@ -22,7 +22,7 @@ EVERYBODY = {
     "identity:list_credentials",  # of their own
 }
 SERVICES = EVERYBODY | {"identity:get_revision"}
-WRITES = re.compile(r"identity:(create|update|delete|revoke|add|remove)_")
+WRITES = re.compile(r"identity:(ec2_)?(create|update|delete|revoke|add|remove)_")
 
 
 @pytest.fixture(scope="module")

@@ -119,6 +119,20 @@ def test_bad_services_are_400(identity):
         assert identity("POST", "/services", {"service": body}).status == 400
 
 
+def test_policy_blobs(identity):
+    body = {"type": "application/json", "blob": {"rule": ["role:x"]}}
+    made = identity("POST", "/policies", {"policy": body}, ok=201).json["policy"]
+    path = f"/policies/{made['id']}"
+    assert made == {**body, "id": made["id"], "links": {"self": f"http://localhost:5000/identity/v3{path}"}}
+    assert identity("GET", path).json["policy"] == made
+    assert identity("GET", "/policies?type=application/json").json["policies"] == [made]
+    assert identity("PATCH", path, {"policy": {"blob": "text"}}, ok=200).json["policy"] == {**made, "blob": "text"}
+    for bad in ({}, {"blob": "x"}, {"type": "", "blob": "x"}, {"type": "x", "blob": 7}):
+        assert identity("POST", "/policies", {"policy": bad}).status == 400
+    assert identity("DELETE", path).status == 204
+    assert identity("GET", path).status == 404
+
+
 def test_version_documents_with_and_without_slash(identity):
     for path in ("", "/"):
         answer = identity.client.get("/v3" + path, as_=None)

@@ -75,6 +75,34 @@ def test_bad_credentials_are_400(identity):
         assert identity("POST", "/credentials", {"credential": body}).status == 400
 
 
+def test_ec2_keys_of_a_user(identity):
+    who, project, token = identity.member("ann")
+    path = f"/users/{who['id']}/credentials/OS-EC2"
+    made = identity("POST", path, {"tenant_id": project["id"]}, token=token, ok=201).json["credential"]
+    assert made == {
+        "user_id": who["id"],
+        "tenant_id": project["id"],
+        "access": made["access"],
+        "secret": made["secret"],
+        "trust_id": None,
+        "links": {"self": f"http://localhost:5000/identity/v3{path}/{made['access']}"},
+    }
+    one = f"{path}/{made['access']}"
+    assert identity("GET", path, token=token).json["credentials"] == [made]
+    assert identity("GET", one, token=token).json["credential"] == made
+    stored = identity("GET", f"/credentials/{hashlib.sha256(made['access'].encode()).hexdigest()}", token=token)
+    assert stored.json["credential"]["type"] == "ec2"
+    other, _project, others = identity.member("bob")
+    assert identity("GET", path, token=others).status == 403
+    assert identity("GET", one, token=others).status == 403
+    assert identity("POST", path, {"tenant_id": project["id"]}, token=others).status == 403
+    assert identity("GET", f"/users/{other['id']}/credentials/OS-EC2/{made['access']}").status == 404
+    for body, status in (({}, 400), ({"tenant_id": 1}, 400), ({"tenant_id": "0" * 32}, 404)):
+        assert identity("POST", path, body, token=token).status == status
+    assert identity("DELETE", one, token=token).status == 204
+    assert identity("GET", one).status == 404
+
+
 # Application credentials ----------------------------------------------------------------------------------------------
 
 

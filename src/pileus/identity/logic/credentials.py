@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from pileus.identity.errors import duplicate_name, invalid, not_found
 from pileus.identity.store import credentials as store
-from pileus.identity.store import listing
+from pileus.identity.store import listing, people, projects
 from pileus.identity.store.listing import Listing, Record
 from pileus.identity.store.tables import credentials
 from pileus.kernel import ids
@@ -20,6 +21,18 @@ from pileus.kernel.db import is_unique_violation
 from pileus.kernel.errors import Internal
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import KeyRepository
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ec2:
+    """A key pair for the EC2 and S3 APIs, out of a credential of type `ec2`."""
+
+    credential_id: str
+    user_id: str
+    project_id: str | None
+    access: str
+    secret: str
+
 
 KNOWN = frozenset({"id", "user_id", "project_id", "type", "blob"})
 
@@ -82,6 +95,33 @@ def create(service: Service, body: Mapping[str, Any]) -> Record:
     if created is None:
         raise not_found("credential", credential_id)
     return created
+
+
+def _ec2(service: Service, row: Record) -> Ec2:
+    blob = orjson.loads(decrypted(service, row))
+    return Ec2(row.id, row.user_id, row.project_id, blob["access"], blob.get("secret", ""))
+
+
+def ec2_of(service: Service, user_id: str) -> list[Ec2]:
+    wanted = Listing().with_filter("user_id", user_id).with_filter("type", "ec2")
+    return [_ec2(service, row) for row in list_credentials(service, wanted)]
+
+
+def find_ec2(service: Service, access: str) -> Ec2 | None:
+    row = find(service, hashlib.sha256(access.encode()).hexdigest())
+    return _ec2(service, row) if row is not None and row.type == "ec2" else None
+
+
+def create_ec2(service: Service, user_id: str, project_id: str) -> Ec2:
+    """A new key pair. Raises NotFound for the user or the project."""
+    with service.db.read() as conn:
+        if people.user(conn, user_id) is None:
+            raise not_found("user", user_id)
+        if projects.project(conn, project_id) is None:
+            raise not_found("project", project_id)
+    blob = {"access": ids.new_id(), "secret": ids.new_id(), "trust_id": None}
+    body = {"type": "ec2", "user_id": user_id, "project_id": project_id, "blob": orjson.dumps(blob).decode()}
+    return _ec2(service, create(service, body))
 
 
 def _access_key(body: Mapping[str, Any]) -> str:

@@ -238,3 +238,12 @@ trusts = sa.Table(
     sa.Index(None, "trustee_user_id"),
     sa.Index(None, "project_id"),
 )
+
+policies = sa.Table(
+    "policies",
+    METADATA,
+    _id(primary_key=True),
+    sa.Column("type", sa.String(255), nullable=False),
+    sa.Column("blob", Json, nullable=False),
+    sa.Column("extra", Json, nullable=False),
+)
