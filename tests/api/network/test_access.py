@@ -11,7 +11,10 @@ from pileus.network.room import ROOM
 from tests.api.network.world import Network, new
 from tests.sandbox import TOP
 
-OPERATIONS = [op for op in ROOM.operations() if op.rule is not None]
+# What deletes inside a resource has nothing to hold it back: its access is in the stories.
+OPERATIONS = [
+    op for op in ROOM.operations() if op.rule is not None and (op.method != "DELETE" or re.fullmatch(r"/[^/]+/\{[^}]+\}", op.path))
+]
 OWN = {"networks", "subnets", "ports", "routers", "floatingips", "security-groups", "security-group-rules", "rbac-policies"}
 FOR_ALL = {"extensions", "availability_zones", "default-security-group-rules"}
 ALL_PROJECTS = {"admin", "service"}
@@ -90,8 +93,6 @@ def expected(operation, who):
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op: f"{op.method} {op.path}")
 def test_operations_let_in_whom_they_shall(world, operation):
-    if operation.method == "DELETE" and not re.fullmatch(r"/[^/]+/\{[^}]+\}", operation.path):
-        pytest.skip("has nothing to hold it back: its story is in another test")
     if operation.method == "DELETE" and operation.path.startswith(("/agents", "/quotas", "/rbac-policies", "/default")):
         order = [name for name in PERSONAS if name != "admin"]
         order = [name for name in order if expected(operation, name) != "in"]

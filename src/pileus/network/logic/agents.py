@@ -12,7 +12,7 @@ from pileus.kernel import clock, ids
 from pileus.kernel.db import insert_ignore
 from pileus.kernel.service import Service
 from pileus.network import errors
-from pileus.network.logic.change import Change, fetch
+from pileus.network.logic.change import Change, command, fetch
 from pileus.network.store import tables as t
 
 DHCP, L3, METADATA = "DHCP agent", "L3 agent", "Metadata agent"
@@ -67,6 +67,7 @@ def place(conn: sa.Connection, options: Any, agent_type: str, column: sa.Column[
 # -- what agents say -------------------------------------------------------------------------------------------------
 
 
+@command
 def heartbeat(service: Service, host: str, reports: list[Mapping[str, Any]]) -> bool:
     """Record that a host's agents live; True when one of them is new or was dead."""
     now = clock.utcnow()

@@ -11,7 +11,7 @@ from pileus.kernel import clock, ids
 from pileus.kernel.service import Service
 from pileus.network import wire
 from pileus.network.logic import agents, desired_state
-from pileus.network.logic.change import Change, changing
+from pileus.network.logic.change import Change, changing, command
 from pileus.network.store import tables as t
 
 Payload = dict[str, Any]
@@ -30,6 +30,7 @@ def heartbeat(service: Service, payload: Payload) -> Payload:
     return {}
 
 
+@command
 def _note_vtep(service: Service, host: str, vtep: str | None) -> None:
     """Record a host's tunnel address; the hosts that share a network with it have to learn it."""
     if vtep is None:
@@ -46,6 +47,7 @@ def _note_vtep(service: Service, host: str, vtep: str | None) -> None:
                 change.touch(peer, "network", networks)
 
 
+@command
 def report(service: Service, payload: Payload) -> Payload:
     """`network.report`: the states of what a host has. What changed is written; compute is told by a loop."""
     said = wire.from_dict(wire.Report, payload)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
-from pileus.kernel import clock, desired, quota
+from pileus.kernel import clock, desired, ids, quota
 from pileus.kernel.db import insert_ignore
 from pileus.kernel.service import Service
 from pileus.network import errors
@@ -83,6 +84,40 @@ class Change:
         self.events = True
 
 
+_DEADLOCKS = ("40P01", "40001")
+_MYSQL_DEADLOCKS = (1213, 1205)
+_ATTEMPTS = 5
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+
+def command(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
+    """Run a command again when the database broke it off to end a deadlock: nothing of it has happened then.
+
+    Commands lock in one order (network, other resources, quota, hosts), so that this is rare.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return function(*args, **kwargs)
+            except sa.exc.OperationalError as error:
+                if not _is_deadlock(error):
+                    raise
+                clock.sleep(0.005 * attempt * (1 + ids.random_below(8)))
+        return function(*args, **kwargs)
+
+    return run
+
+
+def _is_deadlock(error: sa.exc.OperationalError) -> bool:
+    if getattr(error.orig, "sqlstate", None) in _DEADLOCKS:
+        return True
+    arguments = error.orig.args if error.orig else ()
+    return bool(arguments) and arguments[0] in _MYSQL_DEADLOCKS
+
+
 @contextlib.contextmanager
 def changing(service: Service) -> Iterator[Change]:
     """A write transaction whose effects reach the hosts: they are nudged after the commit, and pull."""
@@ -105,10 +140,17 @@ def standard() -> dict[str, Any]:
     return {"revision_number": 1, "created_at": now, "updated_at": now}
 
 
-def fetch(conn: sa.Connection, table: sa.Table, id: str, missing: type[errors.Missing], *, lock: bool = False) -> Any:
-    """The row, locked where asked (a no-op on SQLite, whose writers are alone). Raises `missing`."""
+def fetch(
+    conn: sa.Connection, table: sa.Table, id: str, missing: type[errors.Missing], *, lock: bool = False, share: bool = False
+) -> Any:
+    """The row; with `lock` nobody else changes or uses it until the end, with `share` nobody changes it. Raises `missing`.
+
+    SQLite needs no such locks: its writers are alone.
+    """
     query = sa.select(table).where(table.c.id == id)
-    row = conn.execute(query.with_for_update() if lock else query).first()
+    if lock or share:
+        query = query.with_for_update(read=not lock)
+    row = conn.execute(query).first()
     if row is None:
         raise missing(id)
     return row

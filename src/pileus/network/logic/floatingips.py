@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from pileus.kernel import ids
 from pileus.kernel.context import Context
+from pileus.kernel.db import is_unique_violation
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import concerns, floating, ports
@@ -16,6 +17,7 @@ from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
+    command,
     fetch,
     forget_tags,
     release,
@@ -30,6 +32,7 @@ Values = Mapping[str, Any]
 OWNER = "network:floatingip"
 
 
+@command
 def create_floatingips(service: Service, context: Context, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create floating IPs, all or none. Raises BadRequest, OverQuota, ExternalIpAddressExhausted and what associating raises."""
     with changing(service) as change:
@@ -113,7 +116,9 @@ def _associate(change: Change, context: Context, floating_id: str, port_id: str,
     try:
         with change.conn.begin_nested():
             update(change.conn, t.floatingips, floating_id, columns)
-    except sa.exc.IntegrityError:
+    except sa.exc.IntegrityError as error:
+        if not is_unique_violation(error):
+            raise errors.PortNotFound(port_id) from None
         raise _taken(row, port_id, fixed) from None
     concerns.router_changed(change, router.id, router.host)
     if row.router_id and row.router_id != router.id:
@@ -187,6 +192,7 @@ def _taken(row: Any, port_id: str, fixed: str) -> errors.FloatingIPPortAlreadyAs
     )
 
 
+@command
 def update_floatingip(
     service: Service, context: Context, floating_id: str, values: Values, revision: int | None = None
 ) -> dict[str, Any]:
@@ -219,6 +225,7 @@ def _set_free(change: Change, row: Any) -> None:
         concerns.router_changed(change, row.router_id, fetch(change.conn, t.routers, row.router_id, errors.RouterNotFound).host)
 
 
+@command
 def delete_floatingip(service: Service, floating_id: str, revision: int | None = None) -> None:
     """Give the address back. Raises FloatingIPNotFound."""
     with changing(service) as change:

@@ -11,7 +11,7 @@ from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import agents, dhcp
 from pileus.network.logic import router_legs as legs
-from pileus.network.logic.change import changing, fetch
+from pileus.network.logic.change import changing, command, fetch
 from pileus.network.store import tables as t
 from pileus.network.store.kinds import Kind
 
@@ -49,6 +49,7 @@ def agents_of_network(service: Service, network_id: str) -> list[dict[str, Any]]
         return [agents.body(row, service.options) for row in conn.execute(query)]
 
 
+@command
 def add_network(service: Service, agent_id: str, network_id: str) -> None:
     """Serve a network's DHCP from the agent's host too. Raises AgentNotFound, InvalidDHCPAgent, NetworkHostedByDHCPAgent."""
     with changing(service) as change:
@@ -61,6 +62,7 @@ def add_network(service: Service, agent_id: str, network_id: str) -> None:
         dhcp.serve_from(change, network, agent.host)
 
 
+@command
 def remove_network(service: Service, agent_id: str, network_id: str) -> None:
     """Raises AgentNotFound, NetworkNotHostedByDhcpAgent."""
     with changing(service) as change:
@@ -90,6 +92,7 @@ def agents_of_router(service: Service, router_id: str) -> list[dict[str, Any]]:
         return [agents.body(row, service.options) for row in conn.execute(query)]
 
 
+@command
 def add_router(service: Service, agent_id: str, router_id: str) -> None:
     """Raises AgentNotFound, InvalidL3Agent, RouterHostedByL3Agent."""
     with changing(service) as change:
@@ -104,6 +107,7 @@ def add_router(service: Service, agent_id: str, router_id: str) -> None:
         legs.move(change, router, agent.host)
 
 
+@command
 def remove_router(service: Service, agent_id: str, router_id: str) -> None:
     """Raises AgentNotFound, RouterNotHostedByL3Agent."""
     with changing(service) as change:

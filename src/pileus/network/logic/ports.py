@@ -18,6 +18,7 @@ from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
+    command,
     fetch,
     forget_tags,
     release,
@@ -51,6 +52,7 @@ _COLUMNS = {
 _MAC_TRIES = 16
 
 
+@command
 def create_ports(service: Service, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create ports, all or none. Raises what `_create` and the allocation of addresses raise, and OverQuota."""
     with changing(service) as change:
@@ -91,7 +93,7 @@ def _create(change: Change, values: Values) -> dict[str, Any]:
 
 
 def _network(change: Change, network_id: str) -> Any:
-    return fetch(change.conn, t.networks, network_id, errors.NetworkNotFound)
+    return fetch(change.conn, t.networks, network_id, errors.NetworkNotFound, share=True)
 
 
 def _groups_for(change: Change, project_id: str, wanted: list[str] | None, device_owner: str, *, security: bool) -> list[str]:
@@ -186,8 +188,12 @@ def _complete_pairs(change: Change, row: dict[str, Any]) -> list[dict[str, str]]
 
 
 def _join(change: Change, port_id: str, members: Sequence[str]) -> None:
-    if members:
+    if not members:
+        return
+    try:
         change.conn.execute(sa.insert(t.port_groups), [{"port_id": port_id, "security_group_id": id} for id in members])
+    except sa.exc.IntegrityError as error:  # a group has just been deleted
+        raise errors.SecurityGroupNotFound(members[0]) from error
 
 
 def state(change: Change, port_id: str, *, lock: bool = False) -> tuple[Any, concerns.PortState]:
@@ -200,6 +206,7 @@ def state(change: Change, port_id: str, *, lock: bool = False) -> tuple[Any, con
 # -- change ----------------------------------------------------------------------------------------------------------
 
 
+@command
 def update_port(service: Service, port_id: str, values: Values, revision: int | None = None) -> dict[str, Any]:
     """Change a port. Raises PortNotFound, PortBound, MacAddressInUse, and what addresses and groups raise."""
     with changing(service) as change:
@@ -298,6 +305,7 @@ def _change_addresses(change: Change, row: Any, values: Values) -> None:
 # -- removal ---------------------------------------------------------------------------------------------------------
 
 
+@command
 def delete_port(service: Service, port_id: str, revision: int | None = None) -> None:
     """Delete a port; a floating IP on it is set free. Raises PortNotFound, ServicePortInUse."""
     with changing(service) as change:

@@ -17,6 +17,7 @@ from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
+    command,
     fetch,
     forget_tags,
     release,
@@ -31,6 +32,7 @@ Values = Mapping[str, Any]
 Route = Mapping[str, str]
 
 
+@command
 def create_routers(service: Service, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create routers, all or none. Raises OverQuota and what gateways raise."""
     with changing(service) as change:
@@ -68,6 +70,7 @@ def show(conn: sa.Connection, router_id: str) -> dict[str, Any]:
     return render.routers(conn, [fetch(conn, t.routers, router_id, errors.RouterNotFound)])[0]
 
 
+@command
 def update_router(service: Service, router_id: str, values: Values, revision: int | None = None) -> dict[str, Any]:
     """Change a router. Raises RouterNotFound, InvalidRoutes, RoutesExhausted and what gateways raise."""
     with changing(service) as change:
@@ -106,6 +109,7 @@ def _check_routes(change: Change, router_id: str, routes: Sequence[Route]) -> No
             raise errors.InvalidRoutes(f"Invalid format for routes: {list(routes)}, the nexthop is not connected with router")
 
 
+@command
 def add_routes(service: Service, router_id: str, routes: Sequence[Route]) -> dict[str, Any]:
     """Add routes that are not there yet. Raises RouterNotFound, InvalidRoutes, RoutesExhausted."""
     with changing(service) as change:
@@ -115,6 +119,7 @@ def add_routes(service: Service, router_id: str, routes: Sequence[Route]) -> dic
         return _write(change, router_id, {"routes": wanted})
 
 
+@command
 def remove_routes(service: Service, router_id: str, routes: Sequence[Route]) -> dict[str, Any]:
     """Remove routes; those that are not there do not matter. Raises RouterNotFound."""
     with changing(service) as change:
@@ -122,6 +127,7 @@ def remove_routes(service: Service, router_id: str, routes: Sequence[Route]) -> 
         return _write(change, router_id, {"routes": [route for route in row.routes if route not in routes]})
 
 
+@command
 def delete_router(service: Service, router_id: str, revision: int | None = None) -> None:
     """Delete a router without interfaces; its gateway goes along. Raises RouterNotFound, RouterInUse."""
     with changing(service) as change:

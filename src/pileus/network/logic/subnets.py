@@ -17,6 +17,7 @@ from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
+    command,
     fetch,
     forget_tags,
     release,
@@ -32,6 +33,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Pools = list[dict[str, str]]
 
 
+@command
 def create_subnets(service: Service, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create subnets, all or none; DHCP is placed at once where an agent lives.
 
@@ -194,6 +196,7 @@ def _check_routes(cidr: IpNetwork, routes: Sequence[Mapping[str, str]]) -> None:
             raise errors.InvalidInput(f"host route {route['destination']} does not match the ip_version '{cidr.version}'")
 
 
+@command
 def update_subnet(service: Service, subnet_id: str, values: Values, revision: int | None = None) -> dict[str, Any]:
     """Change a subnet. Raises SubnetNotFound, GatewayIpInUse, and what pools and gateways raise."""
     with changing(service) as change:
@@ -239,14 +242,17 @@ def _check_gateway_change(change: Change, row: Any, cidr: IpNetwork, gateway: st
         raise errors.GatewayIpInUse(f"Current gateway ip {row.gateway_ip} already in use by port {port}. Unable to update.")
 
 
+@command
 def delete_subnet(service: Service, subnet_id: str, revision: int | None = None) -> None:
     """Delete a subnet; the address of DHCP in it goes along. Raises SubnetNotFound, SubnetInUse."""
     with changing(service) as change:
+        network_id = fetch(change.conn, t.subnets, subnet_id, errors.SubnetNotFound).network_id
+        network = fetch(change.conn, t.networks, network_id, errors.NetworkNotFound, lock=True)
         row = fetch(change.conn, t.subnets, subnet_id, errors.SubnetNotFound, lock=True)
         check_revision(row, revision)
         _check_unused(change, subnet_id)
         change.conn.execute(sa.update(t.subnets).where(t.subnets.c.id == subnet_id).values(enable_dhcp=False))
-        dhcp.ensure(change, fetch(change.conn, t.networks, row.network_id, errors.NetworkNotFound))
+        dhcp.ensure(change, network)
         _give_up_reserved(change, row)
         change.conn.execute(sa.delete(t.subnets).where(t.subnets.c.id == subnet_id))
         forget_tags(change.conn, [subnet_id])

@@ -9,12 +9,13 @@ import sqlalchemy as sa
 from pileus.kernel.db import insert_ignore
 from pileus.kernel.service import Service
 from pileus.network import errors
-from pileus.network.logic.change import fetch, update
+from pileus.network.logic.change import command, fetch, update
 from pileus.network.store import render
 from pileus.network.store import tables as t
 from pileus.network.store.kinds import Kind
 
 
+@command
 def replace(service: Service, kind: Kind, id: str, tags: Sequence[str]) -> list[str]:
     """Make these the resource's tags; what it then has. Raises the kind's error."""
     with service.db.write() as conn:
@@ -25,6 +26,7 @@ def replace(service: Service, kind: Kind, id: str, tags: Sequence[str]) -> list[
         return render.tags_of(conn, [id]).get(id, [])
 
 
+@command
 def add(service: Service, kind: Kind, id: str, tags: Sequence[str]) -> list[str]:
     """Add tags; what the resource then has. Raises the kind's error."""
     with service.db.write() as conn:
@@ -34,6 +36,7 @@ def add(service: Service, kind: Kind, id: str, tags: Sequence[str]) -> list[str]
         return render.tags_of(conn, [id]).get(id, [])
 
 
+@command
 def remove(service: Service, kind: Kind, id: str, tag: str) -> None:
     """Remove one tag. Raises TagNotFound, the kind's error."""
     with service.db.write() as conn:
