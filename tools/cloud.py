@@ -78,7 +78,11 @@ class Cloud:
 
     def up(self, *options: str, timeout: float = 180) -> None:
         simulate = ["--simulate"] if self.simulate else []
-        self.pileus("up", *simulate, "--port", str(self.port), *options, timeout=timeout)
+        try:
+            self.pileus("up", *simulate, "--port", str(self.port), *options, timeout=timeout)
+        except Exception as failure:
+            logs = self.pileus("logs", "--lines", "40", check=False).stdout[-8000:]
+            raise CommandFailed(f"{failure}\nits logs:\n{logs}") from None
 
     def down(self, *options: str) -> None:
         self.pileus("down", *options)
