@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pileus.kernel import clock
+from pileus.kernel import clock, metrics
+from pileus.kernel.errors import ProgrammingError
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class LoopRunner:
     def add(self, loops: Iterable[Loop], subject: Any) -> None:
         """Loops and what they are given."""
         for loop in loops:
+            if loop.name in self._loops:
+                raise ProgrammingError(f"two loops are called {loop.name}")
             self._loops[loop.name] = (loop, subject)
 
     def start(self) -> None:
@@ -119,10 +122,14 @@ class LoopRunner:
 
     def _pass(self, name: str) -> None:
         loop, subject = self._loops[name]
+        began = clock.monotonic()
         try:
             loop.run(subject)
-        except Exception:
+        except BaseException:  # SystemExit too: whatever a pass does, the loop goes on
             _log.exception("loop %s failed, next pass in %g s", name, loop.every)
+            metrics.loop_pass(name, "failed", clock.monotonic() - began)
+        else:
+            metrics.loop_pass(name, "done", clock.monotonic() - began)
         with self._changed:
             self._busy.discard(name)
             delay = 0.0 if name in self._again else loop.every

@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 
+from pileus.kernel import metrics
 from pileus.kernel.config import Config
 from pileus.kernel.room import Room
 from pileus.server.assembly import Assembly, make_bus
@@ -18,6 +19,7 @@ from pileus.server.process import settle
 
 def prepare(config: Config, local: Sequence[Room] | None = None) -> Assembly:
     """Everything that can be made before the fork and shared by all workers: modules, applications."""
+    metrics.use(metrics.directory_of(config.home))
     assembly = Assembly(config, make_bus(config, "api"), local)
     assembly.load_apps()
     assembly.mounts()

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import sqlalchemy as sa
 
+from pileus.kernel import metrics
+
 if TYPE_CHECKING:
     from pileus.server.assembly import Assembly
 
 
 def plain_app(assembly: Assembly) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
-    """A WSGI application that says whether this worker can serve, and how much it has done."""
+    """A WSGI application that says whether this worker can serve, and how much all processes have done."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/metrics":
-            from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415 - only who scrapes pays
-
-            body = generate_latest()
-            start_response("200 OK", [("Content-Type", CONTENT_TYPE_LATEST), ("Content-Length", str(len(body)))])
+            kind, body = metrics.exposition(metrics.directory_of(assembly.config.home))
+            start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(body)))])
             return [body]
         checks = {name: database_answers(service.db) for name, service in assembly.services.items()}
         fine = all(checks.values())

@@ -10,7 +10,7 @@ import signal
 import threading
 from types import FrameType
 
-from pileus.kernel import log
+from pileus.kernel import log, metrics
 from pileus.kernel.config import Config
 
 _PR_SET_PDEATHSIG = 1
@@ -24,6 +24,7 @@ def settle(config: Config, role: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     log.to_file(config.home / "logs" / f"{role}.log", role)
+    metrics.use(metrics.directory_of(config.home))
     _name(f"pileus-{role}")
     gc.freeze()
     logging.getLogger(__name__).info("%s started", role)

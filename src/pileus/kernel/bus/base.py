@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from pileus.kernel import clock, ids
+from pileus.kernel import clock, ids, metrics
 from pileus.kernel.errors import Failure
 from pileus.kernel.waiting import forbid_in_transaction, forbid_while_serving, serving
 
@@ -146,9 +146,21 @@ class Bus(abc.ABC):
         forbid_in_transaction(f"bus call {method}")
         forbid_while_serving(f"bus call {method}")
         request = Request(ids.new_id(), self.node, MESSAGE_VERSION, "call", method, timeout, dict(payload or {}))
-        response = self._call(topic, request)
-        if response.error is not None:
-            raise RemoteError(*response.error)
+        began = clock.monotonic()
+        result = "answered"
+        try:
+            response = self._call(topic, request)
+            if response.error is not None:
+                result = "refused"
+                raise RemoteError(*response.error)
+        except BusTimeout:
+            result = "timeout"
+            raise
+        except BusUnavailable:
+            result = "unavailable"
+            raise
+        finally:
+            metrics.bus_call(method, result, clock.monotonic() - began)
         return response.result
 
     def cast(self, topic: str, method: str, payload: Payload | None = None) -> None:

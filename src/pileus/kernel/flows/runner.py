@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import orjson
 import sqlalchemy as sa
 
-from pileus.kernel import clock, ids
+from pileus.kernel import clock, ids, metrics
 from pileus.kernel.bus import BusTimeout, BusUnavailable
 from pileus.kernel.context import service_context
 from pileus.kernel.errors import Failure, Unavailable
@@ -209,6 +209,8 @@ class Execution:
                     self.flow.finished(self.run, conn)
             elif self.flow.failed is not None:
                 self.flow.failed(self.run, conn, message)
+        age = (clock.utcnow() - self.record.created_at).total_seconds()
+        metrics.flow_ended(self.service.name, self.record.kind, state, age)
         return True
 
     def _pause(self, number: int, reason: Exception, seconds: float, *, counts: bool) -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 import falcon
 import orjson
 
-from pileus.kernel import ids
+from pileus.kernel import clock, ids, metrics
 from pileus.kernel.context import Context
 from pileus.kernel.errors import (
     Failure,
@@ -76,7 +76,13 @@ class Application:
         self._add_routes()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        return self.falcon(environ, start_response)
+        began = clock.monotonic()
+
+        def starting(status: str, headers: Any, *rest: Any) -> Any:
+            metrics.request(self.service.name, environ["REQUEST_METHOD"], status[:3], clock.monotonic() - began)
+            return start_response(status, headers, *rest)
+
+        return self.falcon(environ, starting)
 
     def _add_routes(self) -> None:
         routes: dict[str, _Route] = {}
