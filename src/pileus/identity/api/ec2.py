@@ -63,9 +63,10 @@ def delete_ec2(call: Call) -> None:
 
 
 def _permitted(call: Call) -> Ec2:
-    """The key of the path, authorized. Raises Forbidden, NotFound."""
+    """The key of the path, authorized; one that does not exist is 404 for everybody. Raises Forbidden, NotFound."""
     key = credentials.find_ec2(call.service, call.params["access"])
-    permit(call, {"target.credential.user_id": key.user_id} if key is not None else {})
     if key is None or key.user_id != call.params["user_id"]:
+        call.mark_authorized()
         raise not_found("credential", call.params["access"])
+    permit(call, {"target.credential.user_id": key.user_id})
     return key

@@ -10,7 +10,7 @@ from pileus.identity.logic import roles as role_logic
 from pileus.identity.logic import trusts
 from pileus.identity.store.listing import Record
 from pileus.kernel import clock
-from pileus.kernel.errors import Forbidden, NotFound
+from pileus.kernel.errors import Forbidden
 from pileus.kernel.web import Call, Operations
 
 from .common import BOOLEAN, ID, NULLABLE_ID, TEXT, collection, permit
@@ -134,12 +134,8 @@ def show_role(call: Call) -> dict[str, Any]:
 
 
 def _permitted(call: Call) -> Record:
-    """The trust of the path, authorized. Raises Forbidden, NotFound."""
-    try:
-        row = trusts.required(call.service, call.params["trust_id"])
-    except NotFound:
-        permit(call, {})
-        raise
+    """The trust of the path, authorized; one that does not exist is 404 for everybody. Raises Forbidden, NotFound."""
+    row = trusts.required(call.service, call.params["trust_id"])
     parties = ("trustor_user_id", "trustee_user_id")
     permit(call, {f"target.trust.{name}": getattr(row, name) for name in parties})
     return row
