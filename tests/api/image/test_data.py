@@ -155,6 +155,15 @@ def test_an_upload_that_breaks_off_leaves_nothing(images):
     assert images("GET", f"/images/{key}/file").body == b"0123456789"
 
 
+def test_a_refused_client_may_finish_what_it_says(images):
+    key = images.create()
+    images.put(key)
+    source = Pieces(bytes(1000), bytes(1000))
+    assert images.stream(key, source) == 409
+    assert source.pieces == []
+    assert images.stream(key, Pieces(bytes(1000), breaks=True)) == 409
+
+
 def test_an_image_deleted_during_its_upload_leaves_no_data(images):
     key = images.create()
 

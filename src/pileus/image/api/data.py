@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from pileus.image.api.common import seen
 from pileus.image.errors import BadRange, BadRequest
 from pileus.image.logic import data as logic
-from pileus.kernel.errors import UnsupportedMedia
+from pileus.kernel import clock
+from pileus.kernel.errors import Failure, UnsupportedMedia
 from pileus.kernel.web import Call, Operations, Reply
 
 operations = Operations()
@@ -16,6 +19,9 @@ operations = Operations()
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})\Z")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z")
 _OCTETS = "application/octet-stream"
+_READ = 1 << 20
+_HEARD = 256 << 20
+_PATIENCE = 5.0
 _IMPORT = {
     "type": "object",
     "properties": {
@@ -55,18 +61,35 @@ def _expected(call: Call) -> int | None:
     return int(announced)
 
 
+@contextlib.contextmanager
+def _listening(call: Call) -> Iterator[None]:
+    """Let a client that is refused finish what it is saying, within reason: one that is cut off in the middle of its data
+    sees a broken connection where it should see why.
+    """
+    try:
+        yield
+    except Failure:
+        until, heard = clock.monotonic() + _PATIENCE, 0
+        with contextlib.suppress(OSError):
+            while heard < _HEARD and clock.monotonic() < until and (piece := call.stream.read(_READ)):
+                heard += len(piece)
+        raise
+
+
 @operations("PUT", "/images/{image_id}/file", rule="upload_image", late=True, status=204, raw=True)
 def upload_image(call: Call) -> None:
     """Upload an image's data."""
-    expected = _expected(call)
-    logic.upload(call.service, seen(call).image, call.stream, expected)
+    with _listening(call):
+        expected = _expected(call)
+        logic.upload(call.service, seen(call).image, call.stream, expected)
 
 
 @operations("PUT", "/images/{image_id}/stage", rule="modify_image", late=True, status=204, raw=True)
 def stage_image(call: Call) -> None:
     """Bring an image's data to where an import will take it from."""
-    expected = _expected(call)
-    logic.stage(call.service, seen(call).image, call.stream, expected)
+    with _listening(call):
+        expected = _expected(call)
+        logic.stage(call.service, seen(call).image, call.stream, expected)
 
 
 @operations("POST", "/images/{image_id}/import", rule="modify_image", late=True, status=202, body=_IMPORT)
