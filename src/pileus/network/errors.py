@@ -77,10 +77,6 @@ class AgentNotFound(Missing):
     what = "Agent"
 
 
-class SecurityGroupDefaultRuleNotFound(Missing):
-    what = "Default security group rule"
-
-
 class RbacPolicyNotFound(Missing):
     what = "RBAC policy"
 
@@ -91,10 +87,6 @@ class ExtensionNotFound(Missing):
 
 class TagNotFound(Missing):
     what = "Tag"
-
-
-class PortBindingNotFound(Missing):
-    what = "Port binding"
 
 
 class ExternalGatewayForFloatingIPNotFound(_Typed, errors.NotFound):
@@ -121,10 +113,6 @@ class PortInUse(InUse):
     pass
 
 
-class L3PortInUse(InUse):
-    """A port that a router or a floating IP owns."""
-
-
 class RouterInUse(InUse):
     pass
 
@@ -149,10 +137,6 @@ class SecurityGroupRuleExists(InUse):
     pass
 
 
-class SecurityGroupRuleInUse(InUse):
-    pass
-
-
 class SecurityGroupDefaultAlreadyExists(InUse):
     pass
 
@@ -165,10 +149,6 @@ class SecurityGroupCannotUpdateDefault(InUse):
     pass
 
 
-class SecurityGroupConflict(InUse):
-    pass
-
-
 class SecurityGroupInvalidIcmpValue(BadRequest):
     pass
 
@@ -178,10 +158,6 @@ class SecurityGroupInvalidPortRange(BadRequest):
 
 
 class SecurityGroupInvalidPortValue(BadRequest):
-    pass
-
-
-class SecurityGroupInvalidProtocolType(BadRequest):
     pass
 
 
@@ -251,10 +227,6 @@ class RevisionNumberConstraintFailed(_Typed, errors.PreconditionFailed):
 
 class PolicyNotAuthorized(_Typed, errors.Forbidden):
     """The caller may see the resource, and may not do this to it."""
-
-
-class TenantIdProjectIdFilterConflict(BadRequest):
-    pass
 
 
 class AddressPairAndPortSecurityRequired(InUse):
@@ -327,14 +299,6 @@ class ServicePortInUse(InUse):
 
 class PortBound(InUse):
     """Something that a bound port cannot change."""
-
-
-class RouterInterfaceAttachmentConflict(InUse):
-    pass
-
-
-class CannotAddSubnetPort(BadRequest):
-    pass
 
 
 class DuplicateRbacPolicy(InUse):

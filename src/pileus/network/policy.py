@@ -98,10 +98,6 @@ _PORTS = {
     **_each("create update", "port", "binding:host_id binding:profile", _any(ADMIN, SERVICE)),
     **_each("create update", "port", "binding:vnic_type", _any(ADMIN, SERVICE, MEMBER)),
     **_each("get", "port", "binding:host_id binding:profile binding:vif_type binding:vif_details", _any(ADMIN, SERVICE)),
-    "get_port_binding": _any(ADMIN, SERVICE),
-    "create_port_binding": SERVICE + " or " + ADMIN,
-    "delete_port_binding": SERVICE + " or " + ADMIN,
-    "activate": SERVICE + " or " + ADMIN,
 }
 
 _ROUTERS = {
@@ -132,9 +128,6 @@ _GROUPS = {
     "create_security_group_rule": _any(ADMIN, MEMBER),
     "get_security_group_rule": _any(ADMIN, READER, GROUP_OWNER_READER),
     "delete_security_group_rule": _any(ADMIN, MEMBER, GROUP_OWNER_MEMBER),
-    "create_default_security_group_rule": ADMIN,
-    "get_default_security_group_rule": "",
-    "delete_default_security_group_rule": ADMIN,
 }
 
 _OTHERS = {
@@ -151,7 +144,6 @@ _OTHERS = {
     "get_l3-agents": ADMIN,
     "get_availability_zone": "",
     "get_extension": "",
-    "get_service_provider": "",
     "get_network_ip_availability": ADMIN,
     "get_quota": ADMIN,
     "get_own_quota": _any(ADMIN, READER),

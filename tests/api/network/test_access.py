@@ -17,7 +17,7 @@ OPERATIONS = [
 ]
 OWN = {"networks", "subnets", "ports", "routers", "floatingips", "security-groups", "security-group-rules", "rbac-policies"}
 FOR_ALL = {"extensions", "availability_zones", "default-security-group-rules"}
-ALL_PROJECTS = {"admin", "service"}
+FOR_SERVICES = {"networks", "subnets", "ports", "floatingips", "security-groups"}
 
 
 class World:
@@ -80,7 +80,7 @@ def expected(operation, who):
         return "in"
     if not rest:
         return "in"  # the body is read first: nobody creates with a wrong one
-    sees = who in {"admin", "member", "manager", "reader"} or (who == "service" and collection in {"networks", "subnets", "ports"})
+    sees = who in {"admin", "member", "manager", "reader"} or (who == "service" and collection in FOR_SERVICES)
     if not sees:
         return {404}
     if reads or (who == "reader" and operation.method == "PUT" and not rest.partition("/")[2]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pileus.kernel.testing import ADMIN, MEMBER, OTHER
+from pileus.kernel.testing import ADMIN, MEMBER, OTHER, SERVICE
 
 RULE = {
     "id", "tenant_id", "project_id", "security_group_id", "direction", "ethertype", "protocol", "port_range_min", "port_range_max",
@@ -19,6 +19,12 @@ def test_the_default_group_is_there_from_the_first_look_on(net):
     assert rules == {("egress", "IPv4", None), ("egress", "IPv6", None), ("ingress", "IPv4", group["id"]), ("ingress", "IPv6", group["id"])}
     assert set(group["security_group_rules"][0]) == RULE
     assert [body["id"] for body in net.all("/security-groups")] == [group["id"]]
+
+
+def test_a_service_finds_the_default_group_of_a_project(net):
+    (group,) = net.all(f"/security-groups?name=default&project_id={OTHER.project_id}", as_=SERVICE)
+    assert group["project_id"] == OTHER.project_id
+    assert net.all("/security-groups", as_=SERVICE) == [group]
 
 
 def test_a_new_group_lets_everything_out(net):

@@ -86,11 +86,19 @@ RULE: dict[str, Attribute] = {
 }
 
 
+def _ensure_default(call: Call) -> None:
+    """The default group of the caller's project; a service looks on behalf of the project it filters by."""
+    project = call.context.project_id
+    if "service" in call.context.roles:
+        project = call.query.one("project_id") or call.query.one("tenant_id")
+    if call.allows("get_security_group"):
+        logic.ensure_default(call.service, project)
+
+
 @operations("GET", "/security-groups", rule="get_security_group", late=True)
 def list_security_groups(call: Call) -> dict[str, Any]:
     """List security groups with their rules; the project's default one is made at its first look."""
-    if call.allows("get_security_group"):
-        logic.ensure_default(call.service, call.context.project_id)
+    _ensure_default(call)
     return c.list_all(call, SECURITY_GROUP)
 
 
@@ -124,8 +132,7 @@ def delete_security_group(call: Call) -> None:
 @operations("GET", "/security-group-rules", rule="get_security_group_rule", late=True)
 def list_security_group_rules(call: Call) -> dict[str, Any]:
     """List rules of security groups."""
-    if call.allows("get_security_group"):
-        logic.ensure_default(call.service, call.context.project_id)
+    _ensure_default(call)
     return c.list_all(call, SECURITY_GROUP_RULE)
 
 

@@ -182,24 +182,6 @@ security_group_rules = sa.Table(
     sa.Index(None, "remote_group_id"),
 )
 
-default_rules = sa.Table(
-    "default_security_group_rules",
-    METADATA,
-    _uuid("id", primary_key=True),
-    _text("direction", 16),
-    _text("ethertype", 16),
-    _text("protocol", 32, nullable=True),
-    sa.Column("port_range_min", sa.Integer),
-    sa.Column("port_range_max", sa.Integer),
-    _text("remote_ip_prefix", 64, nullable=True),
-    _text("remote_group_id", 36, nullable=True),
-    _flag("used_in_default_sg"),
-    _flag("used_in_non_default_sg"),
-    _text("signature", 200),
-    *_standard(),
-    sa.UniqueConstraint("signature"),
-)
-
 port_groups = sa.Table(
     "port_security_groups",
     METADATA,
