@@ -214,8 +214,9 @@ def test_an_unknown_kind_of_database_is_refused_by_name():
         _ = Database("oracle://x/y", "test").engine
 
 
-def test_a_locked_database_is_an_operational_error_like_any_other(tmp_path):
+def test_a_locked_database_is_an_operational_error_like_any_other(tmp_path, monkeypatch):
     """So that flows try again."""
+    monkeypatch.setattr("pileus.kernel.db.database.PATIENCE", 0.01)
     db, other = (Database(f"sqlite:///{tmp_path}/a.db", "test") for _ in range(2))
     with other.engine.connect() as conn:
         conn.exec_driver_sql("PRAGMA busy_timeout=0")

@@ -7,17 +7,19 @@ covered by the busy timeout) and queue at a lock of this process first, because 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import pathlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
+from pileus.kernel import clock
 from pileus.kernel.errors import ConfigurationError, ProgrammingError
 from pileus.kernel.waiting import transaction
 
@@ -33,6 +35,10 @@ _after = _After()
 
 class _Guard(threading.local):
     check: Callable[[sa.Connection], None] | None = None
+
+
+PATIENCE = 20.0
+"""Seconds that a writer waits for other processes before SQLite has the last word."""
 
 
 def after_commit(action: Callable[[], None]) -> None:
@@ -59,6 +65,7 @@ class Database:
         self._pool_size = pool_size
         self._sqlite = self.is_sqlite
         self._writer = threading.RLock() if self._sqlite else None
+        self._queue: Any = None
         self._engine: sa.Engine | None = None
         self._lock = threading.Lock()
         self._guard = _Guard()
@@ -120,7 +127,7 @@ class Database:
         with transaction(self.name):
             actions: list[Callable[[], None]] = []
             try:
-                with self._writer or contextlib.nullcontext(), self.engine.connect() as conn:
+                with self._turn(), self.engine.connect() as conn:
                     if self._sqlite:
                         # Cannot be changed inside a transaction; it is a flag of the connection, no I/O.
                         _run(conn, "PRAGMA synchronous=" + ("FULL" if durable else "NORMAL"))
@@ -143,6 +150,28 @@ class Database:
                 _log.exception("an action after the commit to %s failed", self.name)
 
     @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The right to write to SQLite: one thread of this process, then one process of this machine.
+
+        SQLite itself lets a waiting process sleep for up to 0.1 s before it looks again: that would be the time of ten
+        requests. A killed process gives its turn back.
+        """
+        if self._writer is None:
+            yield
+            return
+        with self._writer:
+            if self._queue is None:
+                # Opened after the fork: processes that share an open file share its lock.
+                self._queue = (self.url.database or "") and pathlib.Path(f"{self.url.database}.lock").open("wb")
+            if not self._queue or not _take_turn(self._queue):
+                yield  # SQLite decides, and says that the database is locked
+                return
+            try:
+                yield
+            finally:
+                fcntl.flock(self._queue, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
     def guarded(self, check: Callable[[sa.Connection], None]) -> Iterator[None]:
         """Meanwhile every write of this thread to this database begins with `check`, which raises to forbid it."""
         self._guard.check = check
@@ -156,6 +185,22 @@ class Database:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+
+
+def _take_turn(queue: IO[bytes]) -> bool:
+    """Wait for the lock of a file, looking often; False when it does not come in time."""
+    deadline = clock.monotonic() + PATIENCE
+    pause = 0.0002
+    while True:
+        try:
+            fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if clock.monotonic() > deadline:
+                return False
+            clock.sleep(pause)
+            pause = min(pause * 1.5, 0.005)
+        else:
+            return True
 
 
 def _run(conn: sa.Connection, statement: str) -> None:
