@@ -162,7 +162,7 @@ class Database:
         with self._writer:
             if self._queue is None:
                 # Opened after the fork: processes that share an open file share its lock.
-                self._queue = (self.url.database or "") and pathlib.Path(f"{self.url.database}.lock").open("wb")
+                self._queue = (self.url.database or "") and pathlib.Path(f"{self.url.database}.lock").open("wb")  # noqa: SIM115
             if not self._queue or not _take_turn(self._queue):
                 yield  # SQLite decides, and says that the database is locked
                 return
