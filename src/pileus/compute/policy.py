@@ -87,6 +87,7 @@ _BY_RULE: dict[str, tuple[str, ...]] = {
         "servers:reboot",
         "servers:rebuild",
         "servers:rebuild:trusted_certs",
+        "servers:trigger_crash_dump",
         "servers:create_image",
         "servers:create_image:allow_volume_backed",
         "servers:resize",

@@ -138,7 +138,7 @@ CONSOLE = s.wrap("os-getConsoleOutput", s.obj({"length": _LENGTH}))
 
 
 @operations(
-    "POST", _PATH, action="os-getConsoleOutput", rule="os_compute_api:os-console-output", late=True, body=CONSOLE
+    "POST", _PATH, action="os-getConsoleOutput", rule="os_compute_api:os-console-output", late=True, waits=True, body=CONSOLE
 )
 def console_output(call: Call) -> dict[str, Any]:
     """Show the end of what the guest wrote to its console"""
@@ -268,7 +268,7 @@ for _action, (_rule, _sentence) in _REFUSED.items():
 DIAGNOSTICS = "os_compute_api:os-server-diagnostics"
 
 
-@operations("GET", "/servers/{server_id}/diagnostics", rule=DIAGNOSTICS, late=True)
+@operations("GET", "/servers/{server_id}/diagnostics", rule=DIAGNOSTICS, late=True, waits=True)
 def diagnostics(call: Call) -> dict[str, Any]:
     """Show how a guest is doing"""
     row = server_of(call, SERVERS.c.vcpus, SERVERS.c.memory_mb, SERVERS.c.network_info, SERVERS.c.config_drive)
