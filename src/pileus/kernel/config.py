@@ -6,12 +6,13 @@ sentence that names them.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import pathlib
 import socket
 import tomllib
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -21,6 +22,10 @@ from pileus.kernel.errors import ConfigurationError
 def Doc(text: str) -> msgspec.Meta:  # noqa: N802 - reads as an annotation
     """The sentence that documents an option."""
     return msgspec.Meta(description=text)
+
+
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Pileus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,23 +43,34 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """[api]"""
 
     host: Annotated[str, Doc("Address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Doc("Port to listen on.")] = 5000
+    port: Annotated[int, Doc("Port to listen on."), msgspec.Meta(ge=1, le=65535)] = 5000
     public_url: Annotated[str, Doc("Base URL under which clients reach the API, when it is not the address above.")] = (
         ""
     )
-    endpoints: Annotated[str, Doc('"paths": one port with prefixes; "ports": each service at its classical port.')] = (
-        "paths"
-    )
-    workers: Annotated[int, Doc("API worker processes.")] = 2
-    threads: Annotated[int, Doc("Request threads of each worker.")] = 8
-    stream_threads: Annotated[int, Doc("Threads for uploads and downloads of each worker.")] = 16
-    max_body: Annotated[int, Doc("Largest JSON body in bytes.")] = 114688
-    idle_timeout: Annotated[float, Doc("Seconds without a byte after which an upload is given up.")] = 60.0
+    endpoints: Annotated[
+        Literal["paths", "ports"], Doc('"paths": one port with prefixes; "ports": each service at its classical port.')
+    ] = "paths"
+    workers: Annotated[_Count, Doc("API worker processes.")] = 2
+    threads: Annotated[_Count, Doc("Request threads of each worker.")] = 8
+    stream_threads: Annotated[_Count, Doc("Threads for uploads and downloads of each worker.")] = 16
+    max_body: Annotated[_Count, Doc("Largest JSON body in bytes.")] = 114688
+    idle_timeout: Annotated[_Seconds, Doc("Seconds without a byte after which an upload is given up.")] = 60.0
     certificate: Annotated[str, Doc("Path of the TLS certificate chain (PEM); TLS is on when set.")] = ""
     key: Annotated[str, Doc("Path of the TLS private key (PEM).")] = ""
     trusted_proxies: Annotated[
         list[str], Doc("Addresses or networks of proxies whose X-Forwarded-* headers count.")
     ] = msgspec.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.public_url and not self.public_url.startswith(("http://", "https://")):
+            raise ValueError(f"public_url {self.public_url!r} has to begin with http:// or https://")
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together: one of them is missing")
+        for text in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError as error:
+                raise ValueError(f"trusted_proxies: {error}") from error
 
 
 class DatabaseOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -66,7 +82,7 @@ class DatabaseOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             'Where the databases are; "{service}" is replaced by the service name. SQLite files below the home when empty.'
         ),
     ] = ""
-    pool_size: Annotated[int, Doc("Pooled connections of each service in each process.")] = 16
+    pool_size: Annotated[_Count, Doc("Pooled connections of each service in each process.")] = 16
 
 
 KERNEL_SECTIONS: dict[str, type[msgspec.Struct]] = {"pileus": Pileus, "api": Api, "database": DatabaseOptions}
@@ -143,11 +159,13 @@ def load(
     types = {**KERNEL_SECTIONS, **sections}
     try:
         raw: dict[str, Any] = tomllib.loads(path.read_text()) if path.exists() else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
-    for name in raw:
+    for name, content in raw.items():
         if name not in types:
             raise ConfigurationError(f"{path}: unknown section [{name}]; there are {', '.join(sorted(types))}")
+        if not isinstance(content, dict):
+            raise ConfigurationError(f"{path}: [{name}] is a section, and something else is there")
     _lay_environment(raw, types, os.environ if environ is None else environ)
     for name, values in (overrides or {}).items():
         raw.setdefault(name, {}).update(values)
@@ -173,4 +191,9 @@ def _lay_environment(
                 f"environment variable {variable}: there is no option {option} in section [{section}]"
             )
         is_list = str(fields[option].type).startswith(("list", "typing.Annotated[list"))
-        raw.setdefault(section, {})[option] = [part for part in value.split(",") if part] if is_list else value
+        given = [part.strip() for part in value.split(",") if part.strip()] if is_list else value
+        try:
+            msgspec.convert(given, fields[option].type, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"environment variable {variable}: option {option}: {error}") from error
+        raw.setdefault(section, {})[option] = given

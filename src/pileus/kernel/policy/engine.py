@@ -15,7 +15,7 @@ from typing import Any
 from pileus.kernel import clock
 from pileus.kernel.context import Context
 from pileus.kernel.errors import ConfigurationError
-from pileus.kernel.policy.language import Check, Credentials, PolicySyntaxError, compile_rule
+from pileus.kernel.policy.language import Check, Credentials, PolicySyntaxError, compile_rule, references
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class Policy:
                 checks[name] = compile_rule(rule, self._lookup)
             except PolicySyntaxError as error:
                 raise ConfigurationError(f"policy rule {name!r}: {error}") from error
+        if circle := _circle({name: references(rule) for name, rule in rules.items()}):
+            raise ConfigurationError(f"policy rules name each other in a circle: {' -> '.join(circle)}")
         return checks
 
     def _read_file(self) -> dict[str, Any]:
@@ -65,7 +67,7 @@ class Policy:
 
         try:
             content = yaml.safe_load(self._path.read_text()) or {}
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"policy file {self._path}: {error}") from error
         if not isinstance(content, dict):
             raise ConfigurationError(f"policy file {self._path}: a mapping of rule names to rules is wanted")
@@ -74,12 +76,12 @@ class Policy:
                 raise ConfigurationError(f"policy file {self._path}: rule {name!r} is neither text nor a list")
         return content
 
-    def _read_stamp(self) -> tuple[int, int] | None:
+    def _read_stamp(self) -> tuple[int, int, int] | None:
         try:
             stat = self._path.stat() if self._path else None
         except FileNotFoundError:
             return None
-        return (stat.st_mtime_ns, stat.st_size) if stat else None
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino) if stat else None
 
     def _reload_if_changed(self) -> None:
         if self._path is None or clock.monotonic() - self._looked < 1.0:
@@ -95,6 +97,24 @@ class Policy:
                 _log.info("policy reloaded", extra={"path": str(self._path)})
             except ConfigurationError:
                 _log.exception("policy file refused, the rules in force stay")
+
+
+def _circle(named: Mapping[str, set[str]]) -> list[str]:
+    """Rules that name each other in a circle, in order; empty when there are none. Checking them would never end."""
+    done: set[str] = set()
+
+    def visit(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return [*trail[trail.index(name) :], name]
+        if name in done or name not in named:
+            return []
+        for other in sorted(named[name]):
+            if found := visit(other if other in named else "default", [*trail, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(named) if (found := visit(name, []))), [])
 
 
 def credentials_of(context: Context) -> Credentials:

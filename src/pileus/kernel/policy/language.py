@@ -31,12 +31,19 @@ def compile_rule(rule: str | Sequence[Any], lookup: Lookup) -> Check:
     """
     if not isinstance(rule, str):
         return _list_rule(rule, lookup)
-    text = rule.strip()
-    if not text:
+    if not rule:
         return _true
+    text = rule.strip()
     tokens = _TOKEN.findall(text)
     parser = _Parser(tokens, lookup, text)
     return parser.whole()
+
+
+def references(rule: str | Sequence[Any]) -> set[str]:
+    """The named rules that a rule asks."""
+    if not isinstance(rule, str):
+        return set().union(*(references(part) for part in rule)) if rule else set()
+    return {token.removeprefix("rule:") for token in _TOKEN.findall(rule) if token.startswith("rule:")}
 
 
 def _list_rule(rule: Sequence[Any], lookup: Lookup) -> Check:
