@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from pileus.kernel import clock
 from pileus.kernel.bus import Bus, BusTimeout, BusUnavailable, RemoteError
 from pileus.network.drivers.base import HostState, Listener, NetworkDriver, Statuses, Touched
 from pileus.network.wire import AgentReport, Desired, MetadataOwner, Report, from_dict, to_dict
@@ -174,12 +175,14 @@ class Keeper:
             changed, listed = self._take_over()
             due |= changed
         if due:
+            begun = clock.monotonic()
             try:
                 failures = self._driver.apply(self._state, due)
             except BaseException:
                 with self._changed:
                     self._failed |= due
                 raise
+            _log.info("applied version %d to %s in %.0f ms", self._state.version, due, (clock.monotonic() - begun) * 1000)
             self._note_failures(failures, due)
         if not self._state.version:
             return

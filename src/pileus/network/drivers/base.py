@@ -49,6 +49,12 @@ class Touched:
     groups: frozenset[str] = frozenset()
     full: bool = False
 
+    def __str__(self) -> str:
+        if self.full:
+            return "everything"
+        counts = [f"{len(ids)} {kind}" for kind in KINDS if (ids := getattr(self, kind))]
+        return ", ".join(counts) or "nothing"
+
     @classmethod
     def items(cls, source: Desired | Gone) -> Touched:
         """The ids of everything a document lists."""
