@@ -183,3 +183,14 @@ class TestDnsmasq:
     def test_wrong_options_are_told(self, daemon: Daemon) -> None:
         with pytest.raises(CommandFailed, match="bad"):
             daemon.ensure(["--dhcp-range=nonsense"])
+
+
+def test_a_forward_policy_that_drops_is_named() -> None:
+    from pileus.host.firewall import forward_policies_that_drop
+
+    assert forward_policies_that_drop() == []
+    nft.apply("table ip filter {\n chain FORWARD { type filter hook forward priority filter ; policy drop ; }\n}\n")
+    try:
+        assert forward_policies_that_drop() == ["the chain FORWARD of table ip filter drops forwarded packets by policy"]
+    finally:
+        nft.delete_table("ip", "filter")
