@@ -68,7 +68,7 @@ def _kind_of(status: int) -> type[PeerError]:
 
 
 class Answer:
-    """What a peer answered. `body` is an iterator of bytes."""
+    """What a peer answered. `body` is an iterator of bytes; who does not read it to its end must `close`."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: Iterator[bytes]) -> None:
         self.status = status
@@ -77,6 +77,43 @@ class Answer:
 
     def read(self) -> bytes:
         return b"".join(self.body)
+
+    def close(self) -> None:
+        """Read no more: the peer is told to stop, and what it had opened is closed."""
+        if isinstance(self.body, _Body):
+            self.body.close()
+
+
+class _Body:
+    """A body that is read as it comes. `failures` are what breaking off looks like; `close` is called once, at the end."""
+
+    def __init__(self, chunks: Iterator[bytes], failures: type[Exception], close: Callable[[bool], None]) -> None:
+        self._chunks = chunks
+        self._failures = failures
+        self._close: Callable[[bool], None] | None = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._close is None:
+            raise StopIteration
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            self.close(whole=True)
+            raise
+        except self._failures as error:
+            self.close()
+            raise PeerUnavailable("The peer's answer broke off.", status=503, inside=repr(error)) from error
+
+    def close(self, *, whole: bool = False) -> None:
+        close, self._close = self._close, None
+        if close is not None:
+            close(whole)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Binding(Protocol):
@@ -151,7 +188,14 @@ class LocalBinding:
             started[:] = [int(status.split(" ", 1)[0]), dict(response_headers)]
 
         chunks = self._app()(environ, start_response)
-        return Answer(started[0], started[1], iter(chunks))
+        if isinstance(chunks, (list, tuple)):
+            return Answer(started[0], started[1], iter(chunks))
+
+        def close(_whole: bool) -> None:
+            if hasattr(chunks, "close"):
+                chunks.close()
+
+        return Answer(started[0], started[1], _Body(iter(chunks), Exception, close))
 
 
 class _IteratorReader:
@@ -221,16 +265,13 @@ class HttpBinding:
             )
         except self._urllib3.exceptions.HTTPError as error:
             raise PeerUnavailable(f"{self._url} does not answer.", status=503, inside=repr(error)) from error
-        return Answer(response.status, dict(response.headers), _drain(response, self._urllib3))
 
+        def close(whole: bool) -> None:
+            # A connection with half of an answer in it must not be used again.
+            (response.release_conn if whole else response.close)()
 
-def _drain(response: Any, urllib3: Any) -> Iterator[bytes]:
-    try:
-        yield from response.stream(1 << 18)
-    except urllib3.exceptions.HTTPError as error:
-        raise PeerUnavailable("The peer's answer broke off.", status=503, inside=repr(error)) from error
-    finally:
-        response.release_conn()
+        body = _Body(response.stream(1 << 18), self._urllib3.exceptions.HTTPError, close)
+        return Answer(response.status, dict(response.headers), body)
 
 
 class Client:

@@ -65,6 +65,12 @@ class NotAcceptable(Failure):
     status = 406
 
 
+class UploadBroken(Failure, ConnectionError):
+    """The client broke off or stalled in the middle of its body. Hardly anybody is there to hear it."""
+
+    status = 408
+
+
 class Conflict(Failure):
     """The state of the resource does not allow it now."""
 

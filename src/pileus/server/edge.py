@@ -7,6 +7,7 @@ bodies and streamed answers pass through a pool of their own.
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import io
@@ -19,11 +20,14 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from pileus.kernel.config import Config
+from pileus.kernel.errors import UploadBroken
 
 _log = logging.getLogger(__name__)
 _SMALL = 1 << 20
 _AHEAD = 4 << 20  # bytes of an upload read ahead of the thread that consumes it
 _MAX_HEADERS = 64 << 10
+_LINGER_BYTES = 64 << 20
+_LINGER_SECONDS = 10.0
 
 Wsgi = Callable[[dict[str, Any], Any], Any]
 Scope = dict[str, Any]
@@ -94,25 +98,31 @@ class Gateway:
         finally:
             if pump is not None:
                 pump.cancel()
-        if upload is not None and not upload.ended:
+        unread = upload is not None and not upload.ended
+        if unread:
             headers.append((b"connection", b"close"))  # the rest of the body is not wanted
-        await self._answer(send, loop, status, headers, chunks)
-
-    async def _answer(
-        self, send: Send, loop: asyncio.AbstractEventLoop, status: int, headers: list[tuple[bytes, bytes]], chunks: Any
-    ) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         if isinstance(chunks, (list, tuple)):
-            body = b"".join(chunks)
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            return
+            await send({"type": "http.response.body", "body": b"".join(chunks), "more_body": unread})
+            if not unread:
+                return
+        else:
+            await self._stream(receive, send, loop, chunks)
+        if unread:
+            await _swallow(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _stream(self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop, chunks: Any) -> None:
+        """Send what the iterator gives, as fast as the client takes it and as long as it is there."""
         iterator: Iterator[bytes] = iter(chunks)
+        gone = asyncio.ensure_future(_disconnect(receive))
         try:
-            await send({"type": "http.response.start", "status": status, "headers": headers})
             while (chunk := await loop.run_in_executor(self._streams, next, iterator, None)) is not None:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+                if gone.done():
+                    return
         finally:
+            gone.cancel()
             close = getattr(chunks, "close", None)
             if close is not None:
                 await loop.run_in_executor(self._streams, close)
@@ -183,14 +193,17 @@ class Gateway:
         scheme = environ["wsgi.url_scheme"]
         host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
         if self._trusted and self._is_trusted(client):
-            scheme = environ.get("HTTP_X_FORWARDED_PROTO", scheme)
-            host = environ.get("HTTP_X_FORWARDED_HOST", host)
+            # Each proxy on the way adds its own: the first is what the client spoke to.
+            forwarded = environ.get("HTTP_X_FORWARDED_PROTO", "").partition(",")[0].strip().lower()
+            scheme = forwarded if forwarded in {"http", "https"} else scheme
+            host = environ.get("HTTP_X_FORWARDED_HOST", "").partition(",")[0].strip() or host
         return f"{scheme}://{host}"
 
     def _is_trusted(self, client: str) -> bool:
         with contextlib.suppress(ValueError):
             address = ipaddress.ip_address(client)
-            return any(address in network for network in self._trusted)
+            plain = getattr(address, "ipv4_mapped", None) or address  # how IPv4 looks on an IPv6 socket
+            return any(plain in network for network in self._trusted)
         return False
 
     def close(self) -> None:
@@ -210,7 +223,7 @@ class _Upload:
         self._receive = receive
         self._loop = loop
         self._idle = idle_timeout
-        self._parts: list[bytes] = []
+        self._parts: collections.deque[bytes] = collections.deque()
         self._size = 0
         self._changed = threading.Condition()
         self._room = asyncio.Event()
@@ -238,23 +251,57 @@ class _Upload:
                 await self._room.wait()
 
     def read(self, size: int = -1) -> bytes:
-        """Some bytes, at most `size`; b"" at the end. Raises ConnectionError when the client broke off or stalled."""
+        """Some bytes, at most `size` (all that is left when negative); b"" at the end. Raises UploadBroken."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(_SMALL), b""))
+        if size == 0:
+            return b""
         with self._changed:
             if not self._changed.wait_for(lambda: self._size or self.ended or self._broken, timeout=self._idle):
-                raise ConnectionError("the client stalled")
+                raise UploadBroken(f"No more of the body came for {self._idle:g} seconds.")
             if not self._size:
                 if self._broken and not self.ended:
-                    raise ConnectionError("the client broke off")
+                    raise UploadBroken("The body was broken off.")
                 return b""
-            data = b"".join(self._parts)
-            if 0 <= size < len(data):
-                data, rest = data[:size], data[size:]
-                self._parts, self._size = [rest], len(rest)
-            else:
-                self._parts, self._size = [], 0
+            data = self._take(size)
             if self._size <= _AHEAD:
                 self._loop.call_soon_threadsafe(self._room.set)
         return data
+
+
+    def _take(self, size: int) -> bytes:
+        """Up to `size` of the bytes that are there, each copied once."""
+        taken: list[bytes] = []
+        while size and self._parts:
+            part = self._parts.popleft()
+            if len(part) > size:
+                self._parts.appendleft(part[size:])
+                part = part[:size]
+            taken.append(part)
+            size -= len(part)
+            self._size -= len(part)
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+
+async def _disconnect(receive: Receive) -> None:
+    """Return when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _swallow(receive: Receive) -> None:
+    """Take in the rest of a body that was answered early, within limits.
+
+    Closed with unread data, the connection would be reset, and the client lose the answer that says what was wrong.
+    """
+    left = _LINGER_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while left > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    return
+                left -= len(message.get("body", b""))
 
 
 def _call(app: Wsgi, environ: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], Any]:

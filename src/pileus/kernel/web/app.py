@@ -71,6 +71,8 @@ class Application:
         self.falcon = falcon.App(middleware=[_Entrance(self)], cors_enable=False)
         self.falcon.req_options.strip_url_path_trailing_slash = True
         self.falcon.req_options.auto_parse_qs_csv = False
+        # Whatever has a body names its type itself; an empty answer that claims to be JSON breaks clients that parse it.
+        self.falcon.resp_options.default_media_type = None  # type: ignore[assignment]
         self.falcon.add_error_handler(falcon.HTTPError, self._framework_error)
         self.falcon.add_error_handler(Exception, self._error)
         self._add_routes()
@@ -360,17 +362,22 @@ def _render(result: Any, operation: Operation, req: falcon.Request, resp: falcon
     if body is None:
         resp.data = b""
         if not (reply and reply.content_type):
-            resp.content_type = ""
-            del resp._headers["content-type"]  # noqa: SLF001 - an empty answer has no type
+            resp._headers.pop("content-type", None)  # noqa: SLF001 - an empty answer has no type
     elif isinstance(body, (bytes, str)):
         resp.data = body.encode() if isinstance(body, str) else body
+        if not (reply and reply.content_type):
+            resp.content_type = faults.JSON
     elif isinstance(body, (dict, list)):
         resp.data = orjson.dumps(body)
         if not (reply and reply.content_type):
             resp.content_type = faults.JSON
     else:
         resp.stream = body
-    if req.method == "HEAD" and resp.data is not None:
+    if req.method == "HEAD" and resp.stream is not None:
+        if hasattr(body, "close"):
+            body.close()
+        resp.stream, resp.data = None, b""
+    elif req.method == "HEAD" and resp.data is not None:
         if body is not None:
             resp.set_header("Content-Length", str(len(resp.data)))
         resp.data = b""
