@@ -246,6 +246,17 @@ def test_a_group_the_kernel_refuses_allows_nothing_and_holds_up_nobody(real_host
     assert world.run(["nft", "list", "chain", "bridge", "pileus_sg", f"gout-{bad.id}"]).stdout.count("accept") == 0
 
 
+@pytest.mark.real
+def test_a_physical_network_the_host_does_not_have_is_told(real_host: World) -> None:
+    host = real_host
+    good, bad = a_network(0), dataclasses.replace(a_network(1), type="flat", physical_network="elsewhere", segmentation_id=None)
+    ports = [plugged(host, good, "10.1.0.5"), plugged(host, bad, "10.2.0.5")]
+    failures = host.sync(networks=[good, bad], ports=ports)
+    assert set(failures) == {bad.id, ports[1].id}
+    assert "elsewhere" in failures[bad.id]
+    assert [host.status(port) for port in ports] == ["ACTIVE", "DOWN"]
+
+
 def test_removing_everything_leaves_no_trace(host: World) -> None:
     before = world.snapshot()
     _, ports, _, _ = everything(host)

@@ -502,3 +502,33 @@ def test_a_router_that_was_half_made_is_finished(scene: Scene) -> None:
     assert one.reaches("10.2.0.5")
     scene.sync(full=True)
     assert not [name for name in netlink.links() if name.startswith("brq")]
+
+
+def test_the_host_is_not_in_its_guests_networks(scene: Scene) -> None:
+    run(["ip", "addr", "add", "10.1.0.77/32", "dev", "lo"])
+    run(["ip", "link", "set", "lo", "up"])
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward")
+    before = forwarding.read_text()
+    forwarding.write_text("1")
+    try:
+        _, _, ports, (one, two) = scene.pair(PING)
+        scene.sync(ports=[dataclasses.replace(port, port_security=False) for port in ports])
+        assert one.reaches("10.1.0.6")
+        assert not one.ping("10.1.0.77")
+        assert "lladdr" not in run(["ip", "-n", one.name, "neigh", "show", "10.1.0.77"]).stdout
+        bridge = netlink.link(f"brq{ports[0].network_id[:11]}").mac
+        run(["ip", "-n", one.name, "neigh", "replace", "10.1.0.77", "lladdr", bridge, "dev", "eth0"])
+        listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        listener.bind(("10.1.0.77", 5000))
+        listener.settimeout(0.5)
+        one.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("10.1.0.77", 5000)))
+        with pytest.raises(TimeoutError):
+            listener.recv(10)
+        run(["ip", "link", "delete", f"brq{ports[0].network_id[:11]}"])
+        assert scene.resync() == {}
+        world.wait_until_forwarding()
+        assert one.reaches("10.1.0.6")
+        assert not one.ping("10.1.0.77")
+    finally:
+        forwarding.write_text(before)
+        run(["ip", "addr", "delete", "10.1.0.77/32", "dev", "lo"])

@@ -8,6 +8,7 @@ SHORT = 11
 
 CONNTRACK_TABLE = ("inet", "pileus_ct")
 FILTER_TABLE = ("bridge", "pileus_sg")
+GUARD_TABLE = ("netdev", "pileus_in")
 HOST_NAT_TABLE = ("ip", "pileus_nat")
 ROUTER_TABLE = ("ip", "pileus_router")
 

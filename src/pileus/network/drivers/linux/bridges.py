@@ -42,20 +42,27 @@ class Bridges:
             return self._settings.external_bridge
         return names.bridge(network.id)
 
-    def ensure(self, networks: Iterable[NetworkItem], vtep: str) -> bool:
-        """Have bridges and tunnels as the networks say, in one process for all. True when something was changed."""
+    def ensure(self, networks: Iterable[NetworkItem], vtep: str) -> set[str]:
+        """Have bridges and tunnels as the networks say, in one process for all. Returns the bridges that were made."""
         lines: list[Words] = []
+        made = set[str]()
         tunnelled = []
         for network in networks:
             bridge = self.name(network)
+            if network.type == "flat" and bridge != self._settings.external_bridge:
+                raise ValueError(f"this host has no physical network {network.physical_network!r}, only {self._settings.physical_network!r}")
             if bridge != self._settings.external_bridge:
-                lines += _bridge_lines(bridge, network.mtu)
+                link = netlink.link(bridge)
+                made.update(() if link else (bridge,))
+                lines += _bridge_lines(bridge, link, network.mtu)
             if network.type == "vxlan" and network.segmentation_id:
                 lines += self._tunnel_lines(network, bridge, vtep)
                 tunnelled.append(network)
         netlink.ip_batch(lines)
-        changed = [self._ensure_entries(network) for network in tunnelled if network.peers and vtep]
-        return bool(lines) or any(changed)
+        for network in tunnelled:
+            if network.peers and vtep:
+                self._ensure_entries(network)
+        return made
 
     def remove(self, bridges: Iterable[str]) -> None:
         """Remove bridges of ours with their tunnels; guests' links that are still attached stay without a bridge."""
@@ -102,7 +109,7 @@ class Bridges:
             lines.append(("link", "set", "dev", device, "mtu", str(network.mtu)))
         return lines
 
-    def _ensure_entries(self, network: NetworkItem) -> bool:
+    def _ensure_entries(self, network: NetworkItem) -> None:
         device = names.vxlan(network.segmentation_id or 0)
         known = self._entries.get(device)
         if known is None:
@@ -110,17 +117,15 @@ class Bridges:
         wanted = _wanted_entries(network)
         bridge, neighbour = _difference(device, known, wanted)
         if not bridge and not neighbour:
-            return False
+            return
         self._entries.pop(device)
         netlink.bridge_batch(bridge)
         netlink.ip_batch(neighbour)
         self._entries[device] = wanted
-        return True
 
 
-def _bridge_lines(bridge: str, mtu: int) -> list[Words]:
-    """A bridge without addresses of the host's: no tenant reaches the host through it."""
-    link = netlink.link(bridge)
+def _bridge_lines(bridge: str, link: netlink.Link | None, mtu: int) -> list[Words]:
+    """A bridge without addresses of the host's; `link` is what there is of it."""
     if link is None:
         return [
             ("link", "add", bridge, "mtu", str(mtu), "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0",

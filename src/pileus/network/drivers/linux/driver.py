@@ -158,13 +158,16 @@ class LinuxDriver(NetworkDriver):
     def _ensure_networks(self, networks: Iterable[NetworkItem], failures: dict[str, str]) -> None:
         given = list(networks)
         try:
-            self._filter.add_bridges(self._bridges.name(network) for network in given)
-            self._bridges.ensure(given, self.vtep())
+            self._ensure_bridges(given)
         except _FAILURES:
             for network in given:
                 with _noting(failures, network.id):
-                    self._filter.add_bridges([self._bridges.name(network)])
-                    self._bridges.ensure([network], self.vtep())
+                    self._ensure_bridges([network])
+
+    def _ensure_bridges(self, networks: list[NetworkItem]) -> None:
+        bridges = [self._bridges.name(network) for network in networks]
+        self._filter.add_bridges(bridges)
+        self._filter.guard(bridges, self._bridges.ensure(networks, self.vtep()))
 
     def _departed(self, state: HostState, touched: Touched) -> list[PortItem]:
         """Ports we knew that are gone, or have changed their tap or network."""

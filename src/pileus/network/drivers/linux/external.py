@@ -27,7 +27,7 @@ class External:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._recorder = sysctl.Recorder(settings.home / "host-state.json")
-        self._table = TableKeeper(*names.HOST_NAT_TABLE, hooks=_HOOKS, types={})
+        self._table = TableKeeper(*names.HOST_NAT_TABLE, hooks=_HOOKS.get, types={})
 
     def ensure(self) -> None:
         """Have the bridge, its address or interface, and the way out. Raises ValueError when the interface carries the host's addresses."""

@@ -41,13 +41,14 @@ class Filter:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._filter = TableKeeper(
-            *names.FILTER_TABLE, hooks=_FILTER_HOOKS,
+            *names.FILTER_TABLE, hooks=_FILTER_HOOKS.get,
             types={"m4-": "type ipv4_addr ; flags interval", "m6-": "type ipv6_addr ; flags interval", "from": "type ifname : verdict",
                    "to": "type ifname : verdict"},
         )  # fmt: skip
         self._conntrack = TableKeeper(
-            *names.CONNTRACK_TABLE, hooks=_CONNTRACK_HOOKS, types={"bridges": "type ifname", "zones": "typeof iifname : ct zone"}
+            *names.CONNTRACK_TABLE, hooks=_CONNTRACK_HOOKS.get, types={"bridges": "type ifname", "zones": "typeof iifname : ct zone"}
         )
+        self._guard = TableKeeper(*names.GUARD_TABLE, hooks=_guard_hook, types={})
         self._rules: dict[str, rules.Rules] = {}
         self._stateful: dict[str, bool] = {}
         self._refused_zones: set[int] = set()
@@ -57,6 +58,7 @@ class Filter:
         enable_bridge_filtering()
         self._filter.forget()
         self._conntrack.forget()
+        self._guard.forget()
         external = self._settings.external_bridge
         self._filter.apply(Change(
             maps={"from": {}, "to": {}},
@@ -98,6 +100,18 @@ class Filter:
         members = frozenset({*self._conntrack.known.sets["bridges"], *new})
         self._conntrack.apply(Change(maps={"zones": {bridge: str(zone) for bridge, zone in zip(new, free, strict=False)}}, sets={"bridges": members}))
 
+    def guard(self, bridges: Collection[str], created: Collection[str]) -> None:
+        """Keep what guests send to a bridge itself from the host: it would answer ARP for its own addresses, and take (or route) packets to them.
+
+        `created` were made just now: a guard of an earlier bridge of that name may have gone with it.
+        """
+        external = self._settings.external_bridge
+        stale = [bridge for bridge in created if bridge in self._guard.known.chains]
+        if stale:
+            self._guard.forget()
+            self._guard.apply(Change(chains=dict.fromkeys(stale)))
+        self._guard.apply(Change(chains={bridge: ("drop",) for bridge in bridges if bridge != external}))
+
     def drop_bridges(self, bridges: Iterable[str]) -> None:
         """Take zones back, after the bridges are gone; connections in them are forgotten, so that the next owner finds a clean zone."""
         gone = [bridge for bridge in bridges if bridge in self.bridges()]
@@ -105,6 +119,9 @@ class Filter:
             return
         for bridge in gone:
             conntrack.forget(conntrack.connections(self.zone(bridge)))
+        # Some kernels take the guard away with its bridge.
+        self._guard.forget()
+        self._guard.apply(Change(chains=dict.fromkeys(gone)))
         members = frozenset(self._conntrack.known.sets["bridges"]) - frozenset(gone)
         self._conntrack.apply(Change(maps={"zones": dict.fromkeys(gone)}, sets={"bridges": members}))
 
@@ -183,8 +200,8 @@ class Filter:
     def remove(self) -> None:
         for bridge in self.bridges():
             conntrack.forget(conntrack.connections(self.zone(bridge)))
-        self._filter.remove()
-        self._conntrack.remove()
+        for table in (self._filter, self._conntrack, self._guard):
+            table.remove()
 
     def _parts(self, state: HostState, touched: Touched, failures: dict[str, str]) -> dict[str, Change]:
         """What to load, by the id of the group or port it is for: groups first, since ports jump to them."""
@@ -260,6 +277,10 @@ def enable_bridge_filtering() -> None:
     run(["modprobe", "br_netfilter"])
     for name in ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"):
         sysctl.write(f"net/bridge/{name}", "0")
+
+
+def _guard_hook(bridge: str) -> str:
+    return f'type filter hook ingress device "{bridge}" priority 0 ; {_ANY}'
 
 
 def _marks(which: str) -> tuple[str, ...]:

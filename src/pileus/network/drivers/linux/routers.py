@@ -103,7 +103,7 @@ class Routers:
     def _ensure_table(self, router: RouterItem, namespace: str, *, compare: bool) -> None:
         keeper = self._tables.get(router.id)
         if keeper is None:
-            keeper = self._tables[router.id] = TableKeeper(*names.ROUTER_TABLE, hooks=_HOOKS, types={}, namespace=namespace)
+            keeper = self._tables[router.id] = TableKeeper(*names.ROUTER_TABLE, hooks=_HOOKS.get, types={}, namespace=namespace)
         elif compare:
             keeper.forget()
         keeper.apply(Change(chains=dict(chains(router, self._settings.metadata_port))))

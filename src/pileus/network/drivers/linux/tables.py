@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pileus.host import nft
@@ -32,7 +32,7 @@ class TableKeeper:
     `hooks` gives the declaration of each base chain, `types` that of each set and map (by the longest matching prefix of its name).
     """
 
-    def __init__(self, family: str, name: str, *, hooks: Mapping[str, str], types: Mapping[str, str], namespace: str | None = None) -> None:
+    def __init__(self, family: str, name: str, *, hooks: Callable[[str], str | None], types: Mapping[str, str], namespace: str | None = None) -> None:
         self._where = f"{family} {name}"
         self._key = (family, name)
         self._namespace = namespace
@@ -84,7 +84,7 @@ class TableKeeper:
                     after.insert(0, f"delete chain {self._where} {name}")
             elif loaded != nft.version(wanted):
                 if loaded is None:
-                    hook = self._hooks.get(name)
+                    hook = self._hooks(name)
                     before.append(f"add chain {self._where} {name}" + (f" {{ {hook} ; }}" if hook else ""))
                 else:
                     rules.append(f"flush chain {self._where} {name}")
