@@ -74,7 +74,7 @@ def test_a_port_that_is_gone_is_detached_while_its_tap_lives_on(host) -> None:
     run(["ip", "link", "delete", port.tap])
 
 
-def test_a_killed_dnsmasq_comes_back_with_the_next_compare(host) -> None:
+def test_a_killed_dnsmasq_is_noticed_by_a_report_and_comes_back_with_the_next_pull(host) -> None:
     keeper, controller, home = host
     network = a_network(dhcp=True)
     port = a_port(network, "10.1.0.5")
@@ -86,8 +86,10 @@ def test_a_killed_dnsmasq_comes_back_with_the_next_compare(host) -> None:
     pid = int(pid_file.read_text())
     assert "dnsmasq" in run(["ps", "-o", "user=", "-p", str(pid)]).stdout
     os.kill(pid, signal.SIGKILL)
+    keeper.want_report()
+    controller.wait_for(network.dhcp.port_id, "DOWN")
     controller.reports.clear()
-    keeper.want_compare()
+    keeper.want_pull()
     controller.wait_for(network.dhcp.port_id, "ACTIVE")
     assert int(pid_file.read_text()) != pid
 

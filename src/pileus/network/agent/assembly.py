@@ -13,7 +13,7 @@ from pileus.network.drivers.fake import FakeDriver
 
 _PULL_SECONDS = 10.0
 _COMPARE_SECONDS = 180.0
-_REPORT_SECONDS = 60.0
+_REPORT_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 5.0
 
 

@@ -16,7 +16,7 @@ import msgspec
 from pileus.kernel import clock
 from pileus.kernel.bus import Bus, BusTimeout, BusUnavailable, RemoteError
 from pileus.network.drivers.base import HostState, Listener, NetworkDriver, Statuses, Touched
-from pileus.network.wire import AgentReport, Desired, MetadataOwner, Report, from_dict, to_dict
+from pileus.network.wire import DOWN, ERROR, AgentReport, Desired, MetadataOwner, Report, from_dict, to_dict
 
 _log = logging.getLogger(__name__)
 
@@ -223,8 +223,16 @@ class Keeper:
         with self._changed:
             self._failed |= Touched(full=True) if "host" in failures else self._state.everything().only(failures)
 
+    def _note_fallen(self, statuses: Statuses) -> None:
+        """Have services that do not stand (a dnsmasq that died) put up again with the next pull."""
+        networks = {id_ for id_, item in self._state.networks.items() if item.dhcp and statuses.ports.get(item.dhcp.port_id) == DOWN}
+        routers = {id_ for id_, status in statuses.routers.items() if status == ERROR}
+        with self._changed:
+            self._failed |= Touched(networks=frozenset(networks), routers=frozenset(routers))
+
     def _report(self, only: Touched | None) -> None:
         statuses: Statuses = self._driver.statuses(self._state, only)
+        self._note_fallen(statuses)
         report = Report(
             host=self._host, version=self._state.version, ports=statuses.ports, routers=statuses.routers, floating_ips=statuses.floating_ips,
             complete=only is None, agent={"vtep": self._driver.vtep()},
