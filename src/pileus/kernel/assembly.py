@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from pileus.kernel import openapi
 from pileus.kernel.bus import Bus
 from pileus.kernel.config import Config
 from pileus.kernel.db import Database
@@ -42,7 +43,7 @@ def make_app(room: Room, service: Service, authenticator: Authenticator) -> Appl
     """The WSGI application of a room, to be mounted at its prefix."""
     return Application(
         service,
-        room.operations(),
+        [*room.operations(), *openapi.operations(room)],
         faults.STYLES[room.fault],
         authenticator,
         room.microversions,
