@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pathlib
 import pwd
@@ -18,6 +19,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pileus.host.run import CommandError, run
@@ -33,6 +35,8 @@ _OVERLAID = {
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
 }
+_KVM = pathlib.Path("/dev/kvm")
+_NO_KVM = "no-kvm"
 _SOCKET_PATH_MAX = 107
 _CLONE_NEWNS = 0x00020000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
@@ -69,8 +73,12 @@ def host_has_one() -> bool:
     return pathlib.Path("/run/systemd/system").is_dir()
 
 
-def ensure(directory: pathlib.Path) -> Daemons:
-    """Our own daemons, running: those that are dead or were never started are started. LibvirtdError when that fails."""
+def ensure(directory: pathlib.Path, *, kvm: bool = False) -> Daemons:
+    """Our own daemons, running: those that are dead or were never started are started. LibvirtdError when that fails.
+
+    Without `kvm` they do not see /dev/kvm. A device that can be opened and not used, or that the guests' user may not open, would make libvirt ask QEMU
+    for its capabilities anew, for seconds, at every single definition and start of a guest.
+    """
     daemons = Daemons(directory)
     if len(str(daemons.socket)) > _SOCKET_PATH_MAX:
         raise LibvirtdError(
@@ -80,28 +88,23 @@ def ensure(directory: pathlib.Path) -> Daemons:
         return daemons
     if os.geteuid() != 0:
         raise LibvirtdError("No libvirtd answers and only root can start one: start libvirtd, or use `--simulate`.")
-    _lay_out(directory)
-    for program, socket_path in (("virtlogd", daemons.log_socket), ("libvirtd", daemons.socket)):
-        if not _answers(socket_path):
-            if program == "libvirtd":
-                _end_probes(directory)
-            _launch(directory, program)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(directory):
+        _lay_out(directory, kvm=kvm)
+        for program, socket_path in (("virtlogd", daemons.log_socket), ("libvirtd", daemons.socket)):
+            if not _answers(socket_path):
+                _end(directory, program)  # one that runs and does not answer has lost its socket
+                _launch(directory, program)
     return daemons
 
 
 def stop(directory: pathlib.Path) -> None:
     """End our own daemons; guests keep running. Nothing happens when none run."""
-    for program in ("libvirtd", "virtlogd"):
-        pid = running(directory, program)
-        if pid is None:
-            continue
-        os.kill(pid, signal.SIGTERM)
-        deadline = clock.monotonic() + _STOP_SECONDS
-        while running(directory, program) == pid:
-            if clock.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
-            clock.sleep(0.02)
-    _end_probes(directory)
+    if not directory.exists():
+        return
+    with _alone(directory):
+        for program in ("libvirtd", "virtlogd"):
+            _end(directory, program)
     for target in _OVERLAID.values():  # /run/libvirt may have been made by us; a directory in use is not empty
         if target.startswith("/run/"):
             with contextlib.suppress(OSError):
@@ -134,6 +137,17 @@ def may_pass(directory: pathlib.Path, uid: int) -> bool:
     return bool(entry.st_mode & (0o100 if entry.st_uid == uid else 0o001))
 
 
+def may_use_kvm(directory: pathlib.Path) -> bool:
+    """Whether the user of guests of our own libvirtd may open /dev/kvm."""
+    user = guest_user(directory)
+    if user == "root":
+        return True
+    entry, device = pwd.getpwnam(user), _KVM.stat()
+    if device.st_mode & 0o006 == 0o006 or entry.pw_uid == device.st_uid:
+        return True
+    return device.st_mode & 0o060 == 0o060 and device.st_gid in os.getgrouplist(user, entry.pw_gid)
+
+
 def _answers(path: pathlib.Path) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -144,9 +158,8 @@ def _answers(path: pathlib.Path) -> bool:
     return True
 
 
-def _lay_out(directory: pathlib.Path) -> None:
+def _lay_out(directory: pathlib.Path, *, kvm: bool) -> None:
     """Make the directories and write the configuration; what earlier runs left in `run` goes when the machine has booted since."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in _OVERLAID:
         (directory / name).mkdir(mode=0o711, exist_ok=True)
         (directory / name).chmod(0o711)  # guests' processes pass through them inside the daemons' mount namespace
@@ -168,11 +181,38 @@ def _lay_out(directory: pathlib.Path) -> None:
         'log_filters = "3:util 3:qemu"\nlog_outputs = "3:file:/var/log/libvirt/libvirtd.log"\n',
     )
     user = guest_user(directory)
+    (directory / _NO_KVM).unlink(missing_ok=True)
+    if (
+        not kvm and user != "root"
+    ):  # root may open whatever lies there; libvirt then finds the device usable, as its probe does
+        (directory / _NO_KVM).touch(mode=0o000)
     _write(
         directory / "etc" / "qemu.conf",
         f'user = "{user}"\ngroup = "{user}"\nsecurity_driver = "none"\ndynamic_ownership = {0 if user == "root" else 1}\n'
         "remember_owner = 0\nnamespaces = []\n",
     )
+
+
+@contextlib.contextmanager
+def _alone(directory: pathlib.Path) -> Iterator[None]:
+    """Nobody else starts or ends these daemons meanwhile: a second one would take the first one's socket away."""
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _end(directory: pathlib.Path, program: str) -> None:
+    """End our `program` if it runs, and what it leaves."""
+    pid = running(directory, program)
+    deadline = clock.monotonic() + _STOP_SECONDS
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+        while running(directory, program) == pid:
+            if clock.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            clock.sleep(0.02)
+    if program == "libvirtd":
+        _end_probes(directory)
 
 
 def _end_probes(directory: pathlib.Path) -> None:
@@ -224,6 +264,11 @@ def _become(directory: pathlib.Path, argv: list[str]) -> None:
     check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mounts cannot be made private")
     for name, target in _OVERLAID.items():
         check(libc.mount(str(directory / name).encode(), target.encode(), None, _MS_BIND, None), f"mount over {target}")
+    if (directory / _NO_KVM).exists() and _KVM.exists():
+        check(
+            libc.mount(str(directory / _NO_KVM).encode(), str(_KVM).encode(), None, _MS_BIND, None),
+            f"mount over {_KVM}",
+        )
     os.umask(0o022)
     os.execvp(argv[0], argv)  # noqa: S606 - the daemon takes this process's place
 

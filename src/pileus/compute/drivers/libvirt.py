@@ -71,10 +71,11 @@ class LibvirtDriver:
         with _failing():
             if not self._settings.uri and not libvirtd.host_has_one():
                 self._own = self._home / "libvirt"
-                self._hypervisor = Hypervisor(libvirtd.ensure(self._own).uri)
+            self._kvm = self._use_kvm()
+            if self._own is not None:
+                self._hypervisor = Hypervisor(libvirtd.ensure(self._own, kvm=self._kvm).uri)
             self._hypervisor.watch(changed)
             self._let_guests_in()
-        self._kvm = self._use_kvm()
         self._disk_cache = "none" if _takes_direct_io(self._instances) else "writeback"
 
     def stop(self) -> None:
@@ -198,7 +199,7 @@ class LibvirtDriver:
     def watch(self) -> None:
         with _failing():
             if self._own is not None:
-                libvirtd.ensure(self._own)
+                libvirtd.ensure(self._own, kvm=self._kvm)
             self._hypervisor.connect()
 
     def tidy(self) -> None:
@@ -307,6 +308,8 @@ class LibvirtDriver:
         if self._settings.virt_type == "qemu":
             return False
         answer = kvm.detect(self._home / "kvm.json")
+        if answer.works and self._own is not None and not libvirtd.may_use_kvm(self._own):
+            answer = kvm.KvmAnswer(False, f"user {libvirtd.GUEST_USER} may not open {kvm.DEVICE}: give it to group kvm")
         if self._settings.virt_type == "kvm" and not answer.works:
             raise DriverFailed(f"virt_type is kvm, but {answer.reason}.")
         return answer.works
