@@ -216,6 +216,23 @@ _TRUSTS = {
     "identity:delete_trust": f"{_ADMIN} or {_TRUSTOR}",
 }
 
+_LIMITS = {
+    "identity:get_registered_limit": "",
+    "identity:list_registered_limits": "",
+    "identity:create_registered_limits": _ADMIN,
+    "identity:update_registered_limit": _ADMIN,
+    "identity:delete_registered_limit": _ADMIN,
+    "identity:get_limit_model": "",
+    "identity:get_limit": (
+        f"{_ADMIN_OR_SYSTEM_READER} or domain_id:%(target.limit.domain.id)s "
+        "or domain_id:%(target.limit.project.domain_id)s or project_id:%(target.limit.project_id)s"
+    ),
+    "identity:list_limits": "",
+    "identity:create_limits": _ADMIN,
+    "identity:update_limit": _ADMIN,
+    "identity:delete_limit": _ADMIN,
+}
+
 RULES: dict[str, str] = {
     **_BASE,
     **_TOKENS,
@@ -228,4 +245,5 @@ RULES: dict[str, str] = {
     **_CATALOG,
     **_CREDENTIALS,
     **_TRUSTS,
+    **_LIMITS,
 }

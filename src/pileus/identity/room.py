@@ -35,6 +35,7 @@ ROOM = Room(
         "pileus.identity.api.trusts",
         "pileus.identity.api.ec2",
         "pileus.identity.api.policies",
+        "pileus.identity.api.limits",
     ),
     bootstrap="pileus.identity.logic.bootstrap:bootstrap",
     revision="pileus.identity.logic.state:revision_of",

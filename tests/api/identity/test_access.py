@@ -23,6 +23,10 @@ EVERYBODY = {
     "identity:get_region",
     "identity:list_regions",
     "identity:list_credentials",  # of their own
+    "identity:get_registered_limit",
+    "identity:list_registered_limits",
+    "identity:get_limit_model",
+    "identity:list_limits",  # of their own
 }
 SERVICES = EVERYBODY | {"identity:get_revision"}
 WRITES = re.compile(r"identity:(ec2_)?(create|update|delete|revoke|add|remove)_")
@@ -62,7 +66,9 @@ def smallest(schema):
         return {name: smallest(schema["properties"][name]) for name in wanted}
     if kind == "string":
         return "http://x" if "4000" in str(schema.get("maxLength")) else "name-of-something"
-    return {"array": [], "boolean": True}[kind]
+    if kind == "array":
+        return [smallest(schema["items"])] if schema.get("minItems") else []
+    return {"boolean": True, "integer": 1}[kind]
 
 
 def call(world, operation, who):

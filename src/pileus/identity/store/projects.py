@@ -14,6 +14,7 @@ from .tables import (
     assignments,
     credentials,
     groups,
+    limits,
     project_tags,
     projects,
     roles,
@@ -130,6 +131,7 @@ def delete_project(conn: sa.Connection, project_id: str) -> bool:
     conn.execute(sa.delete(credentials).where(credentials.c.project_id == project_id))
     conn.execute(sa.delete(application_credentials).where(application_credentials.c.project_id == project_id))
     conn.execute(sa.delete(trusts).where(trusts.c.project_id == project_id))
+    conn.execute(sa.delete(limits).where(limits.c.project_id == project_id))
     conn.execute(sa.update(users).where(users.c.default_project_id == project_id).values(default_project_id=None))
     return listing.remove(conn, projects, project_id) > 0
 
@@ -152,6 +154,8 @@ def delete_domain(conn: sa.Connection, domain_id: str) -> None:
         conn.execute(sa.delete(table).where(table.c.project_id.in_(owned_projects)))
     for person in (trusts.c.trustor_user_id, trusts.c.trustee_user_id):
         conn.execute(sa.delete(trusts).where(person.in_(owned_users)))
+    conn.execute(sa.delete(limits).where(limits.c.project_id.in_(owned_projects)))
+    conn.execute(sa.delete(limits).where(limits.c.domain_id == domain_id))
     conn.execute(sa.delete(users).where(users.c.domain_id == domain_id))
     conn.execute(sa.delete(groups).where(groups.c.domain_id == domain_id))
     conn.execute(sa.delete(roles).where(roles.c.domain_id == domain_id))

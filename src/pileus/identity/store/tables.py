@@ -247,3 +247,31 @@ policies = sa.Table(
     sa.Column("blob", Json, nullable=False),
     sa.Column("extra", Json, nullable=False),
 )
+
+registered_limits = sa.Table(
+    "registered_limits",
+    METADATA,
+    _id(primary_key=True),
+    _id("service_id", nullable=False),
+    sa.Column("region_id", sa.String(255), nullable=False),  # "" for all regions
+    sa.Column("resource_name", sa.String(255), nullable=False),
+    sa.Column("default_limit", sa.Integer, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.UniqueConstraint("service_id", "region_id", "resource_name"),
+    sa.ForeignKeyConstraint(["service_id"], ["services.id"], ondelete="CASCADE"),
+)
+
+limits = sa.Table(
+    "limits",
+    METADATA,
+    _id(primary_key=True),
+    _id("registered_limit_id", nullable=False),
+    _id("project_id", nullable=False),  # "" for the limit of a domain
+    _id("domain_id", nullable=False),  # "" for the limit of a project
+    sa.Column("resource_limit", sa.Integer, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.UniqueConstraint("registered_limit_id", "project_id", "domain_id"),
+    sa.Index(None, "project_id"),
+    sa.Index(None, "domain_id"),
+    sa.ForeignKeyConstraint(["registered_limit_id"], ["registered_limits.id"], ondelete="CASCADE"),
+)

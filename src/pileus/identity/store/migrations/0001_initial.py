@@ -233,4 +233,47 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project_id", "name", name=op.f("pk_project_tags")),
     )
     op.create_index(op.f("ix_project_tags_name"), "project_tags", ["name"], unique=False)
+    op.create_table(
+        "registered_limits",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("service_id", sa.String(length=64), nullable=False),
+        sa.Column("region_id", sa.String(length=255), nullable=False),
+        sa.Column("resource_name", sa.String(length=255), nullable=False),
+        sa.Column("default_limit", sa.Integer(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["service_id"], ["services.id"], name=op.f("fk_registered_limits_service_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_registered_limits")),
+        sa.UniqueConstraint(
+            "service_id",
+            "region_id",
+            "resource_name",
+            name=op.f("uq_registered_limits_service_id_region_id_resource_name"),
+        ),
+    )
+    op.create_table(
+        "limits",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("registered_limit_id", sa.String(length=64), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("domain_id", sa.String(length=64), nullable=False),
+        sa.Column("resource_limit", sa.Integer(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["registered_limit_id"],
+            ["registered_limits.id"],
+            name=op.f("fk_limits_registered_limit_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_limits")),
+        sa.UniqueConstraint(
+            "registered_limit_id",
+            "project_id",
+            "domain_id",
+            name=op.f("uq_limits_registered_limit_id_project_id_domain_id"),
+        ),
+    )
+    op.create_index(op.f("ix_limits_domain_id"), "limits", ["domain_id"], unique=False)
+    op.create_index(op.f("ix_limits_project_id"), "limits", ["project_id"], unique=False)
     # ### end Alembic commands ###

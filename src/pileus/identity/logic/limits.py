@@ -1,0 +1,187 @@
+"""Unified limits: defaults that a service registers, and what projects and domains have instead.
+
+Identity keeps them for services and clients that enforce them; the model is flat: a limit says nothing about what is
+below its project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.identity.errors import AlreadyExists, invalid, not_found
+from pileus.identity.store import catalog as catalog_store
+from pileus.identity.store import limits as store
+from pileus.identity.store import listing, projects
+from pileus.identity.store.listing import Listing, Record
+from pileus.identity.store.tables import limits, regions, registered_limits, services
+from pileus.kernel import ids
+from pileus.kernel.db import is_unique_violation
+from pileus.kernel.errors import Forbidden
+from pileus.kernel.service import Service
+
+_PLACE = ("service_id", "region_id", "resource_name")
+
+
+def list_registered(service: Service, wanted: Listing) -> Sequence[Record]:
+    with service.db.read() as conn:
+        return listing.select(conn, store.REGISTERED_COLUMNS, registered_limits, wanted)
+
+
+def find_registered(service: Service, limit_id: str) -> Record:
+    """Raises NotFound."""
+    with service.db.read() as conn:
+        return _registered(conn, limit_id)
+
+
+def create_registered(service: Service, bodies: Sequence[Mapping[str, Any]]) -> list[Record]:
+    """All of them or none. Raises AlreadyExists, Invalid for an unknown service or region."""
+    made = [ids.new_id() for _ in bodies]
+    try:
+        with service.db.write() as conn:
+            for limit_id, body in zip(made, bodies, strict=True):
+                _check_place(conn, body)
+                conn.execute(
+                    sa.insert(registered_limits).values(
+                        id=limit_id,
+                        service_id=body["service_id"],
+                        region_id=body.get("region_id") or "",
+                        resource_name=body["resource_name"],
+                        default_limit=body["default_limit"],
+                        description=body.get("description"),
+                    )
+                )
+            return [_registered(conn, limit_id) for limit_id in made]
+    except sa.exc.IntegrityError as error:
+        raise _duplicate(error, "registered_limit") from None
+
+
+def update_registered(service: Service, limit_id: str, body: Mapping[str, Any]) -> Record:
+    """Raises NotFound, Invalid, AlreadyExists, Forbidden while projects have a limit that follows it."""
+    try:
+        with service.db.write() as conn:
+            _registered(conn, limit_id, "update")
+            values = dict(body)
+            if any(name in values for name in _PLACE):
+                _check_unused(conn, limit_id)
+                _check_place(conn, body)
+            if "region_id" in values:
+                values["region_id"] = values["region_id"] or ""
+            listing.change(conn, registered_limits, limit_id, values)
+            return _registered(conn, limit_id)
+    except sa.exc.IntegrityError as error:
+        raise _duplicate(error, "registered_limit") from None
+
+
+def delete_registered(service: Service, limit_id: str) -> None:
+    """Raises NotFound, Forbidden while projects have a limit that follows it."""
+    with service.db.write() as conn:
+        _registered(conn, limit_id, "update")
+        _check_unused(conn, limit_id)
+        listing.remove(conn, registered_limits, limit_id)
+
+
+def _check_unused(conn: sa.Connection, limit_id: str) -> None:
+    if store.is_followed(conn, limit_id):
+        raise Forbidden(
+            f"Unable to update or delete registered limit {limit_id} because there are project limits associated with it."
+        )
+
+
+def _check_place(conn: sa.Connection, body: Mapping[str, Any]) -> None:
+    wanted = body.get("service_id")
+    if wanted is not None and listing.by_id(conn, catalog_store.SERVICE_COLUMNS, services, wanted, "share") is None:
+        raise invalid(f"Could not find service: {wanted}.")
+    region_id = body.get("region_id")
+    if region_id and listing.by_id(conn, catalog_store.REGION_COLUMNS, regions, region_id, "share") is None:
+        raise invalid(f"Could not find region: {region_id}.")
+
+
+def _registered(conn: sa.Connection, limit_id: str, lock: listing.Lock = None) -> Record:
+    row = listing.by_id(conn, store.REGISTERED_COLUMNS, registered_limits, limit_id, lock)
+    if row is None:
+        raise not_found("registered limit", limit_id)
+    return row
+
+
+def _duplicate(error: sa.exc.IntegrityError, kind: str) -> Exception:
+    return AlreadyExists(kind, "Duplicate entry") if is_unique_violation(error) else error
+
+
+# Limits of projects and domains ---------------------------------------------------------------------------------------
+
+
+def list_limits(
+    service: Service, wanted: Listing, *, project_id: str | None, domain_id: str | None
+) -> Sequence[Record]:
+    """With ids, only what is on this project or domain."""
+    with service.db.read() as conn:
+        return store.select(conn, wanted, project_id, domain_id)
+
+
+def find_limit(service: Service, limit_id: str) -> Record | None:
+    with service.db.read() as conn:
+        return store.limit(conn, limit_id)
+
+
+def domain_of(service: Service, project_id: str) -> str | None:
+    with service.db.read() as conn:
+        row = projects.project(conn, project_id)
+    return row.domain_id if row is not None else None
+
+
+def create_limits(service: Service, bodies: Sequence[Mapping[str, Any]]) -> list[Record]:
+    """All of them or none. Raises AlreadyExists, Invalid, Forbidden where nothing is registered."""
+    made = [ids.new_id() for _ in bodies]
+    try:
+        with service.db.write() as conn:
+            for limit_id, body in zip(made, bodies, strict=True):
+                _create_limit(conn, limit_id, body)
+            return [_limit(conn, limit_id) for limit_id in made]
+    except sa.exc.IntegrityError as error:
+        raise _duplicate(error, "limit") from None
+
+
+def _create_limit(conn: sa.Connection, limit_id: str, body: Mapping[str, Any]) -> None:
+    project_id, domain_id = body.get("project_id"), body.get("domain_id")
+    if (project_id is None) == (domain_id is None):
+        raise invalid("A limit is of a project or of a domain: give one of project_id and domain_id.")
+    owner = projects.project(conn, project_id or domain_id or "", "share")
+    if owner is None or owner.is_domain != (project_id is None):
+        raise invalid(f"Could not find project or domain: {project_id or domain_id}.")
+    registered = store.registered_for(conn, body["service_id"], body.get("region_id") or "", body["resource_name"])
+    if registered is None:
+        raise Forbidden("Unable to create a limit that has no corresponding registered limit.")
+    values = {
+        "id": limit_id,
+        "registered_limit_id": registered.id,
+        "project_id": project_id or "",
+        "domain_id": domain_id or "",
+        "resource_limit": body["resource_limit"],
+        "description": body.get("description"),
+    }
+    conn.execute(sa.insert(limits).values(**values))
+
+
+def update_limit(service: Service, limit_id: str, body: Mapping[str, Any]) -> Record:
+    """Raises NotFound."""
+    with service.db.write() as conn:
+        if listing.change(conn, limits, limit_id, body) == 0:
+            raise not_found("limit", limit_id)
+        return _limit(conn, limit_id)
+
+
+def delete_limit(service: Service, limit_id: str) -> None:
+    """Raises NotFound."""
+    with service.db.write() as conn:
+        if listing.remove(conn, limits, limit_id) == 0:
+            raise not_found("limit", limit_id)
+
+
+def _limit(conn: sa.Connection, limit_id: str) -> Record:
+    row = store.limit(conn, limit_id)
+    if row is None:
+        raise not_found("limit", limit_id)
+    return row

@@ -1,0 +1,66 @@
+"""Unified limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from . import listing
+from .listing import Listing, Record
+from .tables import limits, registered_limits
+
+REGISTERED_COLUMNS = (
+    registered_limits.c.id,
+    registered_limits.c.service_id,
+    registered_limits.c.region_id,
+    registered_limits.c.resource_name,
+    registered_limits.c.default_limit,
+    registered_limits.c.description,
+)
+_COLUMNS = (
+    limits.c.id,
+    limits.c.project_id,
+    limits.c.domain_id,
+    registered_limits.c.service_id,
+    registered_limits.c.region_id,
+    registered_limits.c.resource_name,
+    limits.c.resource_limit,
+    limits.c.description,
+)
+_JOINED = sa.select(*_COLUMNS).join(registered_limits, registered_limits.c.id == limits.c.registered_limit_id)
+
+
+def limit(conn: sa.Connection, limit_id: str) -> Record | None:
+    return conn.execute(_JOINED.where(limits.c.id == limit_id)).first()
+
+
+def select(conn: sa.Connection, wanted: Listing, project_id: str | None, domain_id: str | None) -> Sequence[Record]:
+    """The limits that the listing wants; with ids, those of this project or domain."""
+    query = _JOINED
+    for one in wanted.filters:
+        table = limits if one.attribute in {"project_id", "domain_id"} else registered_limits
+        query = query.where(listing.condition(table.c[one.attribute], one, conn.dialect.name))
+    if project_id is not None or domain_id is not None:
+        own = [limits.c.project_id == project_id] if project_id else []
+        own += [limits.c.domain_id == domain_id] if domain_id else []
+        query = query.where(sa.or_(sa.false(), *own))
+    if wanted.marker is not None:
+        query = query.where(limits.c.id > wanted.marker)
+    query = query.order_by(limits.c.id)
+    return conn.execute(query.limit(wanted.limit + 1) if wanted.limit else query).all()
+
+
+def registered_for(conn: sa.Connection, service_id: str, region_id: str, resource_name: str) -> Record | None:
+    """What a limit at this place follows; locked against deletion."""
+    query = sa.select(registered_limits.c.id).where(
+        registered_limits.c.service_id == service_id,
+        registered_limits.c.region_id == region_id,
+        registered_limits.c.resource_name == resource_name,
+    )
+    return conn.execute(query.with_for_update(read=True)).first()
+
+
+def is_followed(conn: sa.Connection, registered_limit_id: str) -> bool:
+    query = sa.select(limits.c.id).where(limits.c.registered_limit_id == registered_limit_id).limit(1)
+    return conn.execute(query).first() is not None
