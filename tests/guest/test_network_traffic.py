@@ -150,6 +150,23 @@ def test_a_removed_rule_ends_an_open_connection_whoever_talks(scene: Scene, talk
     assert ends[1][1].recv(1000)
 
 
+def test_a_restarted_agent_knows_which_connections_are_refused(scene: Scene) -> None:
+    friends = a_group(members=("10.1.0.5",))
+    network, group, ports, (one, two) = scene.pair(rule(protocol="tcp", remote_group=friends.id))
+    scene.sync(groups=[friends])
+    server = two.listen(80)
+    client = one.connect("10.1.0.6", 80)
+    accepted = server.accept()[0]
+    scene.sync(groups=[dataclasses.replace(friends, members=())])
+    assert not talk(accepted, client)
+    scene.driver = LinuxDriver(scene.driver._settings)
+    assert scene.resync() == {}
+    assert not talk(accepted, client)
+    scene.sync(groups=[friends])
+    client.settimeout(10.0)
+    assert client.recv(1000)
+
+
 def test_a_group_taken_from_a_port_ends_its_connections(scene: Scene) -> None:
     _, _, ports, (one, two) = scene.pair(rule(protocol="tcp", port_min=80, port_max=80))
     server = two.listen(80)

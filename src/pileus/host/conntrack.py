@@ -43,11 +43,11 @@ class Connection:
     tuple_: bytes = field(default=b"", repr=False)
 
 
-def connections(zone: int = 0) -> list[Connection]:
-    """The connections of a zone, both families."""
+def connections(zone: int | None = 0) -> list[Connection]:
+    """The connections of a zone (None: of all), both families."""
     # The kernel walks its whole table for each question: one for both families. Older ones ignore the zone in the question.
     request = _NFGEN.pack(socket.AF_UNSPEC, 0, 0) + (_pack(_CTA_ZONE, struct.pack("!H", zone)) if zone else b"")
-    return [each for payload in _talk(_GET, request, _REQUEST | _DUMP) if (each := _parse(payload)) and each.zone == zone]
+    return [each for payload in _talk(_GET, request, _REQUEST | _DUMP) if (each := _parse(payload)) and zone in {None, each.zone}]
 
 
 def set_mark(connection: Connection, value: int, mask: int) -> None:

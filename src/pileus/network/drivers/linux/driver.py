@@ -56,8 +56,10 @@ class LinuxDriver(NetworkDriver):
         self._ensure_services(state, touched, networks, failures)
         with _noting(failures, "host"):
             self._remove_gone(state, touched, moved)
-        with _noting(failures, "host"):
-            self._filter.judge(state, [state.ports[id_] for id_ in judged if id_ in state.ports], self._names)
+        if judged:
+            with _noting(failures, "host"):
+                known = [port for port in state.ports.values() if port.id in judged and port.network_id in self._names]
+                self._filter.judge(state, known, self._names)
         return failures
 
     def statuses(self, state: HostState, only: Touched | None = None) -> Statuses:
@@ -194,6 +196,9 @@ class LinuxDriver(NetworkDriver):
             new = [id_ for id_ in port_ids if id_ not in self._known_ports] if self._known_ports else []
             judged, refused = self._filter.load(state, touched, new)
             failures.update(refused)
+            if not self._known_ports:
+                # An earlier life may have refused connections, or ended before it did.
+                judged = {port.id for port in state.ports.values() if port.network_id in self._names}
         except _FAILURES as error:
             failures["host"] = str(error)
         ports = [state.ports[id_] for id_ in port_ids]

@@ -173,24 +173,23 @@ class Filter:
 
     def is_loaded(self, port: PortItem) -> bool:
         """Whether a port's rules are in force."""
-        return not rules.filtered(port) or (port.tap in self._filter.known.maps["to"] and port.tap in self._filter.known.maps["from"])
+        maps = self._filter.known.maps
+        return not rules.filtered(port) or (port.tap in maps.get("to", ()) and port.tap in maps.get("from", ()))
 
     def judge(self, state: HostState, ports: Iterable[PortItem], bridge_of: dict[str, str]) -> None:
         """Refuse the connections of ports that their rules allow no longer, and allow again what they now do (`bridge_of` a network's id).
 
         Refused connections are marked and not deleted: an end that keeps sending would else open them again from its side.
         """
-        networks = {port.network_id for port in ports}
-        for network_id in networks:
-            zone = self.zone(bridge_of[network_id])
+        zones = {port.network_id: self.zone(bridge_of[port.network_id]) for port in ports}
+        by_zone: dict[int, list[conntrack.Connection]] = {zone: [] for zone in zones.values()}
+        # The kernel walks its whole table for each question, so several zones are asked for at once.
+        for connection in conntrack.connections(None) if len(by_zone) > 1 else conntrack.connections(*by_zone):
+            if connection.zone in by_zone:
+                by_zone[connection.zone].append(connection)
+        for network_id, zone in zones.items():
             local = [port for port in state.ports.values() if port.network_id == network_id and rules.filtered(port)]
-            verdict = judge.Judge(local, state.groups)
-            refused = False
-            for connection in conntrack.connections(zone):
-                allowed = verdict.allows(connection)
-                refused = refused or not allowed
-                if allowed == bool(connection.mark & rules.REFUSED):
-                    conntrack.set_mark(connection, 0 if allowed else rules.REFUSED, rules.REFUSED)
+            refused = _refuse(by_zone[zone], judge.Judge(local, state.groups))
             (self._refused_zones.add if refused else self._refused_zones.discard)(zone)
 
     def forget_connections(self, addresses: Iterable[str], bridge: str) -> None:
@@ -277,6 +276,17 @@ def enable_bridge_filtering() -> None:
     run(["modprobe", "br_netfilter"])
     for name in ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"):
         sysctl.write(f"net/bridge/{name}", "0")
+
+
+def _refuse(connections: Iterable[conntrack.Connection], verdict: judge.Judge) -> bool:
+    """Mark connections by what the rules say of them now; True when some are refused."""
+    refused = False
+    for connection in connections:
+        allowed = verdict.allows(connection)
+        refused = refused or not allowed
+        if allowed == bool(connection.mark & rules.REFUSED):
+            conntrack.set_mark(connection, 0 if allowed else rules.REFUSED, rules.REFUSED)
+    return refused
 
 
 def _guard_hook(bridge: str) -> str:
