@@ -1,0 +1,86 @@
+"""A simulated cloud of real processes, to be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+from pileus.cli.session import Session, load_config
+from pileus.kernel import clock
+from pileus.kernel.errors import Failure
+from tools.cloud import Cloud, ThrowAway
+
+
+class Probed:
+    """The cloud, its processes by name, and what its databases hold."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.home: Path = cloud.home
+        self.session = patiently(lambda: Session(load_config(self.home), "admin", "admin"))
+
+    def pid(self, process: str) -> int:
+        """The process now at work under a name; `supervisor` too."""
+        if process == "supervisor":
+            return int(json.loads((self.home / "run" / "supervisor.json").read_text())["pid"])
+        known = json.loads((self.home / "run" / "processes.json").read_text())
+        return int(known[process]["pid"])
+
+    def kill(self, process: str) -> None:
+        """SIGKILL; the supervisor itself is started again by `pileus up`, as a person would."""
+        pid = self.pid(process)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if process == "supervisor":
+            wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the killed supervisor is gone")
+            self.cloud.up()
+
+    def rows(self, service: str, query: str) -> list[tuple[object, ...]]:
+        """What a database holds, read beside the running cloud."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.home}/databases/{service}.sqlite?mode=ro", uri=True, timeout=20)) as db:
+            return db.execute(query).fetchall()
+
+    def guests(self) -> list[str]:
+        """Ids of the servers that the simulated hypervisor has."""
+        found = next(self.home.rglob("fake-hypervisor.sqlite"))
+        with contextlib.closing(sqlite3.connect(f"file:{found}?mode=ro", uri=True, timeout=20)) as db:
+            tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return [str(row[0]) for row in db.execute(f"SELECT id FROM {tables[0]}")]
+
+    def traces(self) -> dict[str, object]:
+        """All that a server leaves somewhere while it lives: equal before and after, or something was left over."""
+        return {
+            "servers": self.rows("compute", "SELECT count(*) FROM servers WHERE deleted_at IS NULL"),
+            "compute quota": self.rows("compute", "SELECT resource, sum(used) FROM quota_usages GROUP BY resource HAVING sum(used) > 0"),
+            "unfinished flows": self.rows("compute", "SELECT kind, resource_id FROM flows WHERE state NOT IN ('done', 'failed')"),
+            "allocations": self.rows("placement", "SELECT count(*) FROM allocations"),
+            "ports": self.rows("network", "SELECT count(*) FROM ports WHERE device_owner LIKE 'compute:%'"),
+            "network quota": self.rows("network", "SELECT resource, sum(used) FROM quota_usages WHERE resource = 'port' GROUP BY resource"),
+            "addresses": self.rows("network", "SELECT count(*) FROM ip_allocations"),
+            "guests": self.guests(),
+        }
+
+
+def patiently(action, seconds: float = 30.0):
+    """What a client does whose connection broke: it tries again."""
+    deadline = clock.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except (Failure, OSError) as error:
+            if isinstance(error, Failure) and error.status < 500 or clock.monotonic() > deadline:
+                raise
+            clock.sleep(0.05)
+
+
+def wait_until(condition, what: str, seconds: float = 60.0) -> None:
+    """Until the condition holds; fails with a sentence."""
+    deadline = clock.monotonic() + seconds
+    while not condition():
+        assert clock.monotonic() < deadline, f"not true after {seconds:g} s: {what}"
+        clock.sleep(0.05)
