@@ -53,6 +53,10 @@ class SubnetNotFound(Missing):
     what = "Subnet"
 
 
+class SubnetPoolNotFound(Missing):
+    what = "Subnet pool"
+
+
 class PortNotFound(Missing):
     what = "Port"
 
@@ -354,4 +358,32 @@ class NetworkNotHostedByDhcpAgent(InUse):
 
 
 class RouterNotHostedByL3Agent(InUse):
+    pass
+
+
+class SubnetPoolDeleteError(InUse):
+    """Subnets still have prefixes of the pool."""
+
+
+class SubnetPoolQuotaExceeded(InUse):
+    """The project would have more of the pool than it may."""
+
+
+class SubnetAllocationError(InUse):
+    """The pool has no such prefix left."""
+
+
+class MinPrefixSubnetAllocationError(BadRequest):
+    pass
+
+
+class MaxPrefixSubnetAllocationError(BadRequest):
+    pass
+
+
+class IllegalSubnetPoolPrefixBounds(BadRequest):
+    pass
+
+
+class IllegalSubnetPoolUpdate(BadRequest):
     pass

@@ -14,6 +14,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     quota_network: Annotated[int, Doc("Networks a project may have; -1 is no limit.")] = 100
     quota_subnet: Annotated[int, Doc("Subnets a project may have.")] = 100
+    quota_subnetpool: Annotated[int, Doc("Subnet pools a project may have.")] = -1
     quota_port: Annotated[int, Doc("Ports a project may have.")] = 500
     quota_router: Annotated[int, Doc("Routers a project may have.")] = 10
     quota_floatingip: Annotated[int, Doc("Floating IPs a project may have.")] = 50

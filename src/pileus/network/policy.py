@@ -81,6 +81,13 @@ _SUBNETS = {
     **_each("create update", "subnet", "service_types", ADMIN),
 }
 
+_SUBNETPOOLS = {
+    **_owned("subnetpool"),
+    "get_subnetpool": _any(ADMIN, READER, "rule:shared"),
+    **_each("create update", "subnetpool", "is_default", ADMIN),
+    **_each("create", "subnetpool", "shared", ADMIN),
+}
+
 _NET_SIDE = _any(ADMIN, SERVICE, NET_OWNER_MEMBER)
 
 _PORTS = {
@@ -110,6 +117,7 @@ _ROUTERS = {
     "update_router:external_gateway_info:network_id": _any(ADMIN, MEMBER),
     "update_router:external_gateway_info:enable_snat": ADMIN,
     "update_router:external_gateway_info:external_fixed_ips": ADMIN,
+    **_each("create update", "router", "distributed ha", ADMIN),
     "add_router_interface": _any(ADMIN, MEMBER),
     "remove_router_interface": _any(ADMIN, MEMBER),
     "add_extraroutes": _any(ADMIN, MEMBER),
@@ -144,6 +152,7 @@ _OTHERS = {
     "get_l3-agents": ADMIN,
     "get_availability_zone": "",
     "get_extension": "",
+    "get_service_provider": "",
     "get_network_ip_availability": ADMIN,
     "get_quota": ADMIN,
     "get_own_quota": _any(ADMIN, READER),
@@ -157,4 +166,14 @@ _OTHERS = {
     "delete_rbac_policy": _any(ADMIN, MEMBER),
 }
 
-RULES: dict[str, str] = {**_HELPERS, **_NETWORKS, **_SUBNETS, **_PORTS, **_ROUTERS, **_FLOATING_IPS, **_GROUPS, **_OTHERS}
+RULES: dict[str, str] = {
+    **_HELPERS,
+    **_NETWORKS,
+    **_SUBNETS,
+    **_SUBNETPOOLS,
+    **_PORTS,
+    **_ROUTERS,
+    **_FLOATING_IPS,
+    **_GROUPS,
+    **_OTHERS,
+}

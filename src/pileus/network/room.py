@@ -20,6 +20,7 @@ ROOM = Room(
         "pileus.network.api.versions",
         "pileus.network.api.networks",
         "pileus.network.api.subnets",
+        "pileus.network.api.subnetpools",
         "pileus.network.api.ports",
         "pileus.network.api.routers",
         "pileus.network.api.floatingips",

@@ -15,8 +15,8 @@ from tests.sandbox import TOP
 OPERATIONS = [
     op for op in ROOM.operations() if op.rule is not None and (op.method != "DELETE" or re.fullmatch(r"/[^/]+/\{[^}]+\}", op.path))
 ]
-OWN = {"networks", "subnets", "ports", "routers", "floatingips", "security-groups", "security-group-rules", "rbac-policies"}
-FOR_ALL = {"extensions", "availability_zones", "default-security-group-rules"}
+OWN = {"networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security-groups", "security-group-rules", "rbac-policies"}
+FOR_ALL = {"extensions", "availability_zones", "service-providers"}
 FOR_SERVICES = {"networks", "subnets", "ports", "floatingips", "security-groups"}
 
 
@@ -34,6 +34,7 @@ class World:
             "networks": network["id"],
             "subnets": subnet["id"],
             "ports": guest["id"],
+            "subnetpools": net.make("subnetpools", name="pool", prefixes=["10.0.0.0/8"])["id"],
             "routers": router["id"],
             "floatingips": net.make("floatingips", floating_network_id=outside["id"])["id"],
             "security-groups": group["id"],
@@ -71,6 +72,8 @@ def expected(operation, who):
         return {401}
     if collection in FOR_ALL and reads:
         return "in"
+    if collection == "agents" and "/" not in rest:
+        return "in" if who == "admin" or not rest else {404}
     agents_of = rest.endswith(("dhcp-agents", "l3-agents"))
     if collection not in OWN or agents_of:
         if collection == "quotas" and reads and rest:

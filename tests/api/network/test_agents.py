@@ -55,7 +55,10 @@ def test_agents_are_taken_out_of_service_and_forgotten(net):
 
 
 def test_agents_are_for_administrators(net):
-    assert net.refused("GET", "/agents") == (403, "PolicyNotAuthorized")
+    body = agent(net, "DHCP agent")
+    assert net.all("/agents") == []
+    for method in ("GET", "PUT", "DELETE"):
+        assert net.refused(method, f"/agents/{body['id']}", {"agent": {}}) == (404, "AgentNotFound")
 
 
 def test_zones_are_those_of_agents(net):
@@ -145,7 +148,7 @@ def test_a_heartbeat_of_a_known_agent_keeps_its_id(net):
 def test_quotas_have_upstreams_defaults(net):
     body = net("GET", f"/quotas/{MEMBER.project_id}", as_=READER, ok=200).json["quota"]
     assert body == {
-        "network": 100, "subnet": 100, "port": 500, "router": 10, "floatingip": 50, "security_group": 10, "security_group_rule": 100,
+        "network": 100, "subnet": 100, "subnetpool": -1, "port": 500, "router": 10, "floatingip": 50, "security_group": 10, "security_group_rule": 100,
         "rbac_policy": 10,
     }  # fmt: skip
     assert net("GET", f"/quotas/{MEMBER.project_id}/default", ok=200).json["quota"] == body

@@ -7,12 +7,13 @@ import random
 import pytest
 
 from pileus.kernel.testing import ADMIN
-from pileus.network.api import floatingips, networks, ports, rbac_policies, routers, security_groups, subnets
+from pileus.network.api import floatingips, networks, ports, rbac_policies, routers, security_groups, subnetpools, subnets
 from tests.api.network.world import new
 
 KINDS = {
     "networks": ("network", networks.ATTRIBUTES),
     "subnets": ("subnet", subnets.ATTRIBUTES),
+    "subnetpools": ("subnetpool", subnetpools.ATTRIBUTES),
     "ports": ("port", ports.ATTRIBUTES),
     "routers": ("router", routers.ATTRIBUTES),
     "floatingips": ("floatingip", floatingips.ATTRIBUTES),
@@ -44,6 +45,7 @@ def test_no_value_of_any_attribute_breaks_the_service(net, collection):
     group = net.make("security-groups", name="g")
     good = {
         "subnets": {"network_id": network["id"], "cidr": "10.7.0.0/24"},
+        "subnetpools": {"name": "p", "prefixes": ["10.0.0.0/8"]},
         "ports": {"network_id": network["id"]},
         "floatingips": {"floating_network_id": network["id"]},
         "security-groups": {"name": "h"},

@@ -71,12 +71,13 @@ def test_an_unlimited_list_has_no_links(net, five):
     assert set(net("GET", "/networks", ok=200).json) == {"networks"}
 
 
-@pytest.mark.parametrize("collection", ["networks", "subnets", "ports", "routers", "floatingips", "security-groups"])
+@pytest.mark.parametrize("collection", ["networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security-groups"])
 def test_tags_are_kept_for_each_kind_of_resource(net, collection):
     network, subnet = net.net()
     made = {
         "networks": network["id"],
         "subnets": subnet["id"],
+        "subnetpools": net.make("subnetpools", name="pool", prefixes=["10.0.0.0/8"])["id"],
         "ports": net.all("/ports")[0]["id"],
         "routers": net.make("routers")["id"],
         "security-groups": net.all("/security-groups")[0]["id"],

@@ -106,6 +106,29 @@ def test_interfaces_are_removed_by_subnet(net):
     assert net.used("router") == 0
 
 
+def test_the_address_of_an_interface_may_change(net):
+    network, subnet = net.net()
+    router = net.routed(subnet)
+    (port,) = net.all("/ports?device_owner=network:router_interface")
+    version = net.desired()["version"]
+    net.change("ports", port["id"], fixed_ips=[{"subnet_id": subnet["id"], "ip_address": "10.0.0.7"}])
+    assert net.since(version)["routers"] == {router["id"]}
+    assert net.desired()["routers"][0]["interfaces"][0]["ips"][0]["ip"] == "10.0.0.7"
+    second = net.make("subnets", network_id=network["id"], cidr="10.1.0.0/24", ip_version=4)
+    net.change("ports", port["id"], fixed_ips=[{"subnet_id": second["id"]}])
+    path = f"/routers/{router['id']}/remove_router_interface"
+    assert net.refused("PUT", path, {"subnet_id": subnet["id"]}) == (404, "RouterInterfaceNotFoundForSubnet")
+    assert net.refused("PUT", f"/ports/{port['id']}", {"port": {"fixed_ips": []}}) == (400, "BadRequest")
+    net("PUT", path, {"subnet_id": second["id"]}, ok=200)
+
+
+def test_routers_of_kinds_there_are_not_are_refused(net):
+    for kind in ("distributed", "ha"):
+        assert net.refused("POST", "/routers", {"router": {kind: True}}) == (403, "PolicyNotAuthorized")
+        assert net.refused("POST", "/routers", {"router": {kind: True}}, as_=ADMIN) == (400, "InvalidInput")
+        net("POST", "/routers", {"router": {kind: False}}, as_=ADMIN, ok=201)
+
+
 def test_routes_lead_to_neighbours(net):
     _, subnet = net.net()
     router = net.routed(subnet)
@@ -212,6 +235,14 @@ def test_deleting_a_port_sets_its_floating_ip_free(net, joined):
     net.delete("ports", guest["id"])
     body = net.get("floatingips", made["id"])
     assert [body[name] for name in ("port_id", "fixed_ip_address", "router_id", "status")] == [None, None, None, "DOWN"]
+
+
+def test_unused_floating_ips_go_with_their_network(net):
+    outside, _ = net.outside()
+    net.make("floatingips", floating_network_id=outside["id"])
+    net.delete("networks", outside["id"], as_=ADMIN)
+    assert net.all("/floatingips") == []
+    assert net.used("floatingip") == 0
 
 
 def test_only_administrators_choose_a_floating_address(net):

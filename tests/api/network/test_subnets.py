@@ -36,7 +36,9 @@ def test_a_new_subnet_has_gateway_and_pool(net):
         ({"cidr": "10.0.0.0/24", "dns_nameservers": ["resolver"]}, (400, "HTTPBadRequest")),
         ({"cidr": "10.0.0.0/24", "host_routes": [{"destination": "10.1.0.0/16"}]}, (400, "HTTPBadRequest")),
         ({"cidr": "fd00::/64", "ip_version": 6, "ipv6_ra_mode": "slaac"}, (400, "InvalidInput")),
-        ({"cidr": "10.0.0.0/24", "subnetpool_id": "0" * 32}, (400, "HTTPBadRequest")),
+        ({"cidr": "10.0.0.0/24", "subnetpool_id": "0" * 32}, (404, "SubnetPoolNotFound")),
+        ({"cidr": "10.0.0.0/24", "prefixlen": 24}, (400, "HTTPBadRequest")),
+        ({"use_default_subnetpool": True}, (400, "HTTPBadRequest")),
         ({"cidr": "10.0.0.0/24", "colour": "red"}, (400, "HTTPBadRequest")),
     ],
 )  # fmt: skip

@@ -26,9 +26,12 @@ _UPDATE: dict[str, Attribute] = {
 _PAGING = {"fields", "sort_key", "sort_dir", "limit", "marker", "page_reverse"}
 
 
-@operations("GET", "/agents", rule="get_agent")
+@operations("GET", "/agents", rule="get_agent", late=True)
 def list_agents(call: Call) -> dict[str, Any]:
-    """List the agents of all hosts."""
+    """List the agents of all hosts; for those who may not see them there are none."""
+    call.mark_authorized()
+    if not call.allows("get_agent"):
+        return {"agents": []}
     filters = {name: values for name, values in call.query.as_lists().items() if name not in _PAGING}
     return {"agents": _fields(call, logic.list_agents(call.service, filters))}
 
@@ -38,24 +41,31 @@ def _fields(call: Call, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: body[name] for name in body if name in wanted} for body in found] if wanted else found
 
 
-@operations("GET", "/agents/{id}", rule="get_agent")
+def _see(call: Call) -> None:
+    call.authorize(hidden=errors.AgentNotFound(call.params["id"]))
+
+
+@operations("GET", "/agents/{id}", rule="get_agent", late=True)
 def show_agent(call: Call) -> dict[str, Any]:
     """Show an agent."""
+    _see(call)
     return {"agent": _fields(call, [logic.show_agent(call.service, call.params["id"])])[0]}
 
 
-@operations("PUT", "/agents/{id}", rule="update_agent")
+@operations("PUT", "/agents/{id}", rule="update_agent", late=True)
 def update_agent(call: Call) -> dict[str, Any]:
     """Take an agent out of service, put it back, describe it."""
+    _see(call)
     if not isinstance(call.body, dict) or not isinstance(call.body.get("agent"), dict):
         raise errors.HTTPBadRequest("Unable to find 'agent' in request body")
     values = a.on_update("agent", {**_UPDATE, "project_id": a.read_only()}, call.body["agent"])
     return {"agent": logic.update_agent(call.service, call.params["id"], values)}
 
 
-@operations("DELETE", "/agents/{id}", rule="delete_agent", status=204)
+@operations("DELETE", "/agents/{id}", rule="delete_agent", late=True, status=204)
 def delete_agent(call: Call) -> None:
     """Forget an agent."""
+    _see(call)
     logic.delete_agent(call.service, call.params["id"])
 
 

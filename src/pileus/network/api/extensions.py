@@ -14,6 +14,7 @@ _EXTENSIONS: dict[str, tuple[str, str]] = {
     "allowed-address-pairs": ("Allowed Address Pairs", "Addresses besides its own that a port may send from."),
     "availability_zone": ("Availability Zone", "Zones in which agents are."),
     "binding": ("Port Binding", "Where a port is attached, and how."),
+    "default-subnetpools": ("Default subnet pools", "A pool that subnets are taken from when none is named."),
     "dhcp_agent_scheduler": ("DHCP Agent Scheduler", "Which agents serve the DHCP of a network."),
     "ext-gw-mode": ("Router gateway mode", "Source address translation of a router's gateway, on or off."),
     "external-net": ("External network", "Networks that reach outside, with floating addresses."),
@@ -41,12 +42,14 @@ _EXTENSIONS: dict[str, tuple[str, str]] = {
     "router_availability_zone": ("Router availability zone", "In which zones a router shall run."),
     "security-group": ("Security groups", "Groups of rules about what may reach a port."),
     "security-groups-normalized-cidr": ("Normalized CIDR of rules", "The network that a rule's prefix means."),
+    "service-type": ("Service types", "Providers of services between which a request may choose: there are none."),
     "sorting": ("Sorting", "Lists in a wanted order."),
     "standard-attr-description": ("Description", "A description of each resource."),
     "standard-attr-revisions": ("Revisions", "A number that grows with each change of a resource."),
     "standard-attr-tag": ("Tags", "Labels on resources, and lists filtered by them."),
     "standard-attr-timestamp": ("Timestamps", "When a resource was made and last changed."),
     "stateful-security-group": ("Stateful security group", "Groups that know connections, or do not."),
+    "subnet_allocation": ("Subnet allocation", "Subnets taken from pools."),
     "subnet-service-types": ("Subnet service types", "Subnets kept for ports of certain owners."),
 }
 _UPDATED = "2026-01-01T00:00:00-00:00"
@@ -61,6 +64,12 @@ def _body(alias: str) -> dict[str, Any]:
 def list_extensions(_call: Call) -> dict[str, Any]:
     """List extensions of the API."""
     return {"extensions": [_body(alias) for alias in _EXTENSIONS]}
+
+
+@operations("GET", "/service-providers", rule="get_service_provider")
+def list_service_providers(_call: Call) -> dict[str, Any]:
+    """List providers of services between which a request may choose: every service here has one way to be provided."""
+    return {"service_providers": []}
 
 
 @operations("GET", "/extensions/{alias}", rule="get_extension")

@@ -36,6 +36,8 @@ ATTRIBUTES: dict[str, Attribute] = {
     "routes": Attribute(_ROUTES, create=False),
     "availability_zone_hints": Attribute(a.list_of(a.text()), update=False, default=[]),
     "availability_zones": a.read_only(),
+    "distributed": Attribute(a.boolean),
+    "ha": Attribute(a.boolean),
     "status": a.read_only(),
 }
 
@@ -52,7 +54,11 @@ def show_router(call: Call) -> dict[str, Any]:
     return c.show(call, ROUTER, call.params["id"])
 
 
-def _check_gateway_network(call: Call, values: dict[str, Any]) -> None:
+def _check(call: Call, values: dict[str, Any]) -> None:
+    """Kinds of routers there are not, and networks the caller cannot see, are refused."""
+    for kind in ("distributed", "ha"):
+        if values.pop(kind, False):
+            raise errors.InvalidInput(f"a router cannot be '{kind}' here: each runs on one host and moves when that dies")
     info = values.get("external_gateway_info")
     if info:
         c.network_target(call, info["network_id"])
@@ -63,7 +69,7 @@ def create_router(call: Call) -> dict[str, Any]:
     """Create one router or several."""
     items, bulk = c.parse_new(call, ROUTER, ATTRIBUTES)
     for values in items:
-        _check_gateway_network(call, values)
+        _check(call, values)
     return c.answer_new(call, ROUTER, logic.create_routers(call.service, items), bulk=bulk)
 
 
@@ -71,7 +77,7 @@ def create_router(call: Call) -> dict[str, Any]:
 def update_router(call: Call) -> dict[str, Any]:
     """Change a router: name, state, gateway, routes."""
     _, values = c.parse_change(call, ROUTER, ATTRIBUTES, call.params["id"])
-    _check_gateway_network(call, values)
+    _check(call, values)
     return c.answer(call, ROUTER, logic.update_router(call.service, call.params["id"], values, c.revision(call)))
 
 

@@ -65,7 +65,15 @@ def _ethertype(value: Any) -> str:
     raise a.Wrong(f"'{value}' is not in ['IPv4', 'IPv6']")
 
 
-_PORT = a.or_none(a.integer(0, 65535))
+def _number(value: Any) -> int | None:
+    """A port, or an ICMP type or code."""
+    if value is None:
+        return None
+    number: int = a.integer()(value)
+    if not 0 <= number <= 65535:
+        raise a.Wrong(f"Invalid value for port {value}")
+    return number
+
 
 RULE: dict[str, Attribute] = {
     "id": a.read_only(),
@@ -78,10 +86,10 @@ RULE: dict[str, Attribute] = {
     "direction": Attribute(a.one_of("ingress", "egress"), update=False, default=a.REQUIRED),
     "ethertype": Attribute(_ethertype, update=False, default="IPv4"),
     "protocol": Attribute(_protocol, update=False, default=None),
-    "port_range_min": Attribute(_PORT, update=False, default=None),
-    "port_range_max": Attribute(_PORT, update=False, default=None),
+    "port_range_min": Attribute(_number, update=False, default=None),
+    "port_range_max": Attribute(_number, update=False, default=None),
     "remote_ip_prefix": Attribute(_text_prefix, update=False, default=None),
-    "remote_group_id": Attribute(a.or_none(a.uuid), update=False, default=None),
+    "remote_group_id": Attribute(a.or_none(a.text(36)), update=False, default=None),
     "description": Attribute(a.none_as("", a.text()), update=False, default=""),
 }
 

@@ -10,18 +10,13 @@ from pileus.network.api import collection as c
 from pileus.network.api.attributes import Attribute
 from pileus.network.errors import HTTPBadRequest
 from pileus.network.logic import subnets as logic
-from pileus.network.store.kinds import SUBNET
+from pileus.network.store.kinds import SUBNET, SUBNETPOOL
 
 operations = Operations()
 
 _POOL = a.mapping({"start": a.address, "end": a.address}, ("start", "end"))
 _ROUTE = a.mapping({"destination": a.cidr, "nexthop": a.address}, ("destination", "nexthop"))
 _MODES = a.or_none(a.one_of("dhcpv6-stateful", "dhcpv6-stateless", "slaac"))
-
-
-def _no_pool(value: Any) -> None:
-    if value is not None:
-        raise a.Wrong("subnet pools are not served here")
 
 
 ATTRIBUTES: dict[str, Attribute] = {
@@ -39,9 +34,9 @@ ATTRIBUTES: dict[str, Attribute] = {
     "dns_nameservers": Attribute(a.list_of(a.address, unique=True), default=[]),
     "host_routes": Attribute(a.list_of(_ROUTE, unique=True), default=[]),
     "service_types": Attribute(a.list_of(a.text(), unique=True), default=[]),
-    "subnetpool_id": Attribute(_no_pool, update=False),
-    "prefixlen": Attribute(_no_pool, update=False),
-    "use_default_subnetpool": Attribute(lambda value: _no_pool(a.boolean(value) or None), update=False),
+    "subnetpool_id": Attribute(a.or_none(a.uuid), update=False),
+    "prefixlen": Attribute(a.or_none(a.integer(0, 128)), update=False),
+    "use_default_subnetpool": Attribute(a.boolean, update=False, default=False),
 }
 
 
@@ -62,8 +57,12 @@ def create_subnet(call: Call) -> dict[str, Any]:
     """Create one subnet or several."""
     items, bulk = c.parse_new(call, SUBNET, ATTRIBUTES, lambda values: c.network_target(call, values["network_id"]))
     for values in items:
-        if values.get("ip_version") is None and values.get("cidr") is None:
+        if values.get("subnetpool_id"):
+            c.find(call, SUBNETPOOL, values["subnetpool_id"])
+        elif not values["use_default_subnetpool"] and values.get("cidr") is None:
             raise HTTPBadRequest("a subnetpool must be specified in the absence of a cidr")
+        elif values.get("prefixlen") is not None and values.get("cidr") is not None:
+            raise HTTPBadRequest("prefixlen and cidr exclude each other")
     return c.answer_new(call, SUBNET, logic.create_subnets(call.service, items), bulk=bulk)
 
 

@@ -11,6 +11,7 @@ operations = Operations()
 _RESOURCES = (
     ("network", "networks"),
     ("subnet", "subnets"),
+    ("subnetpool", "subnetpools"),
     ("port", "ports"),
     ("router", "routers"),
     ("floatingip", "floatingips"),

@@ -178,7 +178,7 @@ def forget_tags(conn: sa.Connection, ids: Iterable[str]) -> None:
 
 # -- quota -----------------------------------------------------------------------------------------------------------
 
-RESOURCES = ("network", "subnet", "port", "router", "floatingip", "security_group", "security_group_rule", "rbac_policy")
+RESOURCES = ("network", "subnet", "subnetpool", "port", "router", "floatingip", "security_group", "security_group_rule", "rbac_policy")
 
 
 def defaults(service: Service) -> dict[str, int]:

@@ -231,9 +231,22 @@ def delete_floatingip(service: Service, floating_id: str, revision: int | None =
     with changing(service) as change:
         row = fetch(change.conn, t.floatingips, floating_id, errors.FloatingIPNotFound, lock=True)
         check_revision(row, revision)
+        _delete(change, row)
+
+
+def delete_unused(change: Change, network_id: str) -> None:
+    """Floating IPs that stand for nothing go with their network."""
+    query = sa.select(t.floatingips).where(t.floatingips.c.floating_network_id == network_id, t.floatingips.c.port_id.is_(None))
+    for row in change.conn.execute(query).all():
+        _delete(change, row)
+
+
+def _delete(change: Change, row: Any) -> None:
+    if row.port_id:
         _set_free(change, row)
-        change.conn.execute(sa.delete(t.floatingips).where(t.floatingips.c.id == floating_id))
-        ports.remove_port(change, row.floating_port_id, counted=False)
-        forget_tags(change.conn, [floating_id])
-        release(change, row.project_id, "floatingip")
-        floating.tell_compute(change, row.port_id)
+    floating_id = row.id
+    change.conn.execute(sa.delete(t.floatingips).where(t.floatingips.c.id == floating_id))
+    ports.remove_port(change, row.floating_port_id, counted=False)
+    forget_tags(change.conn, [floating_id])
+    release(change, row.project_id, "floatingip")
+    floating.tell_compute(change, row.port_id)

@@ -11,7 +11,7 @@ from pileus.kernel import ids
 from pileus.kernel.context import Context
 from pileus.kernel.service import Service
 from pileus.network import errors
-from pileus.network.logic import agents, concerns, ports, rbac, segments
+from pileus.network.logic import agents, concerns, floatingips, ports, rbac, segments
 from pileus.network.logic.change import (
     Change,
     changing,
@@ -145,6 +145,7 @@ def delete_network(service: Service, network_id: str, revision: int | None = Non
     with changing(service) as change:
         row = fetch(change.conn, t.networks, network_id, errors.NetworkNotFound, lock=True)
         check_revision(row, revision)
+        floatingips.delete_unused(change, network_id)
         ports.delete_own(change, network_id)
         if change.conn.execute(sa.select(t.ports.c.id).where(t.ports.c.network_id == network_id).limit(1)).first():
             raise errors.NetworkInUse(

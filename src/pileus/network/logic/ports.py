@@ -12,7 +12,7 @@ from pileus.kernel import ids
 from pileus.kernel.db import insert_ignore
 from pileus.kernel.service import Service
 from pileus.network import errors
-from pileus.network.logic import addresses, concerns, floating, groups
+from pileus.network.logic import addresses, concerns, floating, groups, interfaces
 from pileus.network.logic.binding import bind
 from pileus.network.logic.change import (
     Change,
@@ -223,6 +223,8 @@ def update_port(service: Service, port_id: str, values: Values, revision: int | 
         row = fetch(change.conn, t.ports, port_id, errors.PortNotFound)
         after = concerns.state_of(row, held, members)
         concerns.port_changed(change, before, after)
+        if before.ips != after.ips and row.device_owner == "network:router_interface":
+            interfaces.follow_addresses(change, row, {subnet for subnet, _ in after.ips})
         if before.ips != after.ips:
             floating.addresses_changed(change, port_id, {address for _, address in after.ips})
             if row.device_owner.startswith("compute:") and ids.is_uuid_like(row.device_id):
@@ -296,7 +298,7 @@ def _change_binding(change: Change, row: Any, values: Values, columns: dict[str,
 
 
 def _change_addresses(change: Change, row: Any, values: Values) -> None:
-    if row.device_owner in SERVICE_OWNERS:
+    if row.device_owner in SERVICE_OWNERS and row.device_owner != "network:router_interface":
         raise errors.InvalidInput(f"the addresses of a port of {row.device_owner} are changed through its owner")
     subnets = addresses.subnets_of(change.conn, row.network_id)
     addresses.change(change.conn, subnets, row, values["fixed_ips"] or [], values.get("device_owner", row.device_owner))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.kernel.db import insert_ignore
 from pileus.kernel.service import Service
 from pileus.network import errors
-from pileus.network.logic import addresses, agents, concerns, ports
+from pileus.network.logic import addresses, agents, concerns, interfaces, ports
 from pileus.network.logic.change import Change, changing, command, count, fetch, update
 from pileus.network.store import tables as t
 
@@ -116,7 +114,7 @@ def _replace_gateway(change: Change, router: Any, network: Any, wanted: list[Map
     if router.gateway_port_id:
         _remove_gateway_port(change, router)
     subnets = addresses.subnets_of(change.conn, network.id)
-    _check_overlap(change, router.id, [(subnet.id, subnet.cidr) for subnet in subnets])
+    interfaces.check_overlap(change, router.id, [(subnet.id, subnet.cidr) for subnet in subnets])
     port = ports.insert_port(
         change,
         network,
@@ -147,25 +145,6 @@ def _clear_gateway(change: Change, router: Any) -> None:
     concerns.router_changed(change, router.id, router.host)
 
 
-def _check_overlap(change: Change, router_id: str, new: list[tuple[str, str]]) -> None:
-    """Two legs of a router never reach the same addresses. Raises BadRequest."""
-    query = (
-        sa.select(t.subnets.c.id, t.subnets.c.cidr)
-        .join(t.allocations, t.allocations.c.subnet_id == t.subnets.c.id)
-        .join(t.ports, t.ports.c.id == t.allocations.c.port_id)
-        .where(t.ports.c.device_id == router_id, t.ports.c.device_owner.in_([INTERFACE, GATEWAY]))
-    )
-    for id, cidr in change.conn.execute(query).all():
-        for new_id, new_cidr in new:
-            if id == new_id:
-                raise errors.BadRequest(f"Bad router request: Router already has a port on subnet {id}.")
-            one, two = ipaddress.ip_network(cidr), ipaddress.ip_network(new_cidr)
-            if one.version == two.version and one.overlaps(two):
-                raise errors.BadRequest(
-                    f"Bad router request: Cidr {new_cidr} of subnet {new_id} overlaps with cidr {cidr} of subnet {id}."
-                )
-
-
 # -- interfaces ------------------------------------------------------------------------------------------------------
 
 
@@ -187,7 +166,7 @@ def _add_subnet(change: Change, router: Any, host: str, subnet_id: str) -> dict[
     subnet = fetch(change.conn, t.subnets, subnet_id, errors.SubnetNotFound)
     if not subnet.gateway_ip:
         raise errors.BadRequest("Bad router request: Subnet for router interface must have a gateway IP.")
-    _check_overlap(change, router.id, [(subnet.id, subnet.cidr)])
+    interfaces.check_overlap(change, router.id, [(subnet.id, subnet.cidr)])
     network = fetch(change.conn, t.networks, subnet.network_id, errors.NetworkNotFound)
     port = ports.insert_port(
         change,
@@ -199,14 +178,8 @@ def _add_subnet(change: Change, router: Any, host: str, subnet_id: str) -> dict[
         fixed_ips=[{"subnet_id": subnet.id, "ip_address": subnet.gateway_ip}],
     )
     count(change, router.project_id, "port")
-    _record(change, router.id, subnet.id, port["id"])
+    interfaces.record(change, router.id, subnet.id, port["id"])
     return {"port_id": port["id"], "network_id": network.id, "subnet_id": subnet.id, "subnet_ids": [subnet.id]}
-
-
-def _record(change: Change, router_id: str, subnet_id: str, port_id: str) -> None:
-    row = {"router_id": router_id, "subnet_id": subnet_id, "port_id": port_id}
-    if not insert_ignore(change.conn, t.router_interfaces, [row]):
-        raise errors.BadRequest(f"Bad router request: Router already has a port on subnet {subnet_id}.")
 
 
 def _add_port(change: Change, router: Any, host: str, port_id: str) -> dict[str, Any]:
@@ -221,9 +194,9 @@ def _add_port(change: Change, router: Any, host: str, port_id: str) -> dict[str,
         raise errors.BadRequest("Bad router request: Router port must have at least one fixed IP.")
     if sum(1 for subnet in subnets if subnet.ip_version == 4) > 1:
         raise errors.BadRequest("Bad router request: Cannot have multiple IPv4 subnets on router port.")
-    _check_overlap(change, router.id, [(subnet.id, subnet.cidr) for subnet in subnets])
+    interfaces.check_overlap(change, router.id, [(subnet.id, subnet.cidr) for subnet in subnets])
     for subnet in subnets:
-        _record(change, router.id, subnet.id, port_id)
+        interfaces.record(change, router.id, subnet.id, port_id)
     # Anti-spoofing and groups are for guests: a router forwards what others send.
     change.conn.execute(sa.delete(t.port_groups).where(t.port_groups.c.port_id == port_id))
     columns = {"device_id": router.id, "device_owner": INTERFACE, "host_id": host, "port_security_enabled": False, "status": "DOWN"}
@@ -244,7 +217,7 @@ def remove_interface(service: Service, router_id: str, *, subnet_id: str | None,
         legs = _legs(change, router_id, subnet_id, port_id)
         subnet_ids = [leg.subnet_id for leg in legs]
         for id in subnet_ids:
-            _check_unused(change, router, id)
+            interfaces.check_unused(change, router, id)
         found = legs[0].port_id
         table = t.router_interfaces
         change.conn.execute(sa.delete(table).where(table.c.router_id == router_id, table.c.port_id == found))
@@ -279,18 +252,3 @@ def _legs(change: Change, router_id: str, subnet_id: str | None, port_id: str | 
     if port is None:
         raise errors.RouterInterfaceNotFoundForSubnet(f"Router {router_id} has no interface on subnet {subnet_id}")
     return [row for row in rows if row.port_id == port]
-
-
-def _check_unused(change: Change, router: Any, subnet_id: str) -> None:
-    allocated = sa.select(t.allocations.c.port_id).where(t.allocations.c.subnet_id == subnet_id)
-    table = t.floatingips
-    query = sa.select(table.c.id).where(table.c.router_id == router.id, table.c.port_id.in_(allocated)).limit(1)
-    if change.conn.execute(query).first():
-        raise errors.RouterInterfaceInUseByFloatingIP(
-            f"Router interface for subnet {subnet_id} on router {router.id} cannot be deleted, as it is required by one or more floating IPs."
-        )
-    cidr = ipaddress.ip_network(fetch(change.conn, t.subnets, subnet_id, errors.SubnetNotFound).cidr)
-    if any(ipaddress.ip_address(route["nexthop"]) in cidr for route in router.routes):
-        raise errors.RouterInterfaceInUseByRoute(
-            f"Router interface for subnet {subnet_id} on router {router.id} cannot be deleted, as it is required by one or more routes."
-        )

@@ -196,11 +196,9 @@ def _check_ports(rule: Mapping[str, Any]) -> None:
     if number is None:
         raise errors.SecurityGroupProtocolRequiredWithPorts("Must also specify protocol if port range is given.")
     if number in ICMP:
-        for field, value in (("port_range_min (type)", low), ("port_range_max (code)", high)):
+        for field, value in (("type (port-range-min)", low), ("code (port-range-max)", high)):
             if value is not None and not 0 <= value <= 255:
-                raise errors.SecurityGroupInvalidIcmpValue(
-                    f"Invalid value for ICMP {field}: {value}. It must be 0 to 255."
-                )
+                raise errors.SecurityGroupInvalidIcmpValue(f"Invalid value for ICMP {field} {value}. It must be 0 to 255.")
         if low is None:
             raise errors.SecurityGroupMissingIcmpType(f"ICMP code (port-range-max) {high} is provided but ICMP type (port-range-min) is missing.")
         return

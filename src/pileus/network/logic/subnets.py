@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pileus.kernel import ids
 from pileus.kernel.service import Service
 from pileus.network import errors
-from pileus.network.logic import concerns, dhcp, ports
+from pileus.network.logic import concerns, dhcp, ports, subnetpools
 from pileus.network.logic.change import (
     Change,
     changing,
@@ -49,7 +49,7 @@ def create_subnets(service: Service, items: Sequence[Values]) -> list[dict[str, 
 
 def _create(change: Change, values: Values) -> str:
     network = fetch(change.conn, t.networks, values["network_id"], errors.NetworkNotFound, lock=True)
-    cidr = _cidr(values)
+    cidr, pool_id = _cidr(change, values)
     _check_overlap(change, network.id, cidr)
     _check_modes(values)
     gateway = _gateway(cidr, values)
@@ -66,6 +66,7 @@ def _create(change: Change, values: Values) -> str:
         "name": values["name"],
         "description": values["description"],
         "network_id": network.id,
+        "subnetpool_id": pool_id,
         "ip_version": cidr.version,
         "cidr": str(cidr),
         "gateway_ip": gateway,
@@ -83,11 +84,16 @@ def _create(change: Change, values: Values) -> str:
     return str(row["id"])
 
 
-def _cidr(values: Values) -> IpNetwork:
-    text = values.get("cidr")
-    if text is None:
-        raise errors.HTTPBadRequest("a subnet needs a cidr: subnet pools are not served here")
-    network = ipaddress.ip_network(text)
+def _cidr(change: Change, values: Values) -> tuple[IpNetwork, str | None]:
+    """The prefix, and the pool it is from."""
+    if values.get("subnetpool_id") or values["use_default_subnetpool"]:
+        prefix, pool_id = subnetpools.allocate(change, values)
+        return _checked_cidr(prefix, values), pool_id
+    return _checked_cidr(ipaddress.ip_network(values["cidr"]), values), None
+
+
+def _checked_cidr(network: IpNetwork, values: Values) -> IpNetwork:
+    text = str(network)
     wanted = values.get("ip_version")
     if wanted is not None and wanted != network.version:
         raise errors.InvalidInput(f"cidr '{text}' does not match the ip_version '{wanted}'")

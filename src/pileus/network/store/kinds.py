@@ -146,18 +146,29 @@ SUBNET = Kind(
     table=t.subnets,
     render=render.subnets,
     missing=errors.SubnetNotFound,
-    columns=_columns(t.subnets, _STANDARD + " network_id ip_version cidr gateway_ip enable_dhcp ipv6_ra_mode ipv6_address_mode"),
+    columns=_columns(t.subnets, _STANDARD + " network_id subnetpool_id ip_version cidr gateway_ip enable_dhcp ipv6_ra_mode ipv6_address_mode"),
     special={
         "shared": lambda values, viewer: t.subnets.c.network_id.in_(sa.select(t.networks.c.id).where(_shared_filter(values, viewer))),
         "router:external": lambda values, viewer: t.subnets.c.network_id.in_(
             sa.select(t.networks.c.id).where(_flag(t.networks.c.external)(values, viewer))
         ),
-        "subnetpool_id": lambda _values, _viewer: sa.false(),
     },
     sights=(
         Sight("shared", lambda project: t.subnets.c.network_id.in_(_all_shared(project)), flag=True),
         Sight("network:tenant_id", lambda project: t.subnets.c.network_id.in_(_networks_of(project))),
     ),
+)
+
+SUBNETPOOL = Kind(
+    name="subnetpool",
+    plural="subnetpools",
+    table=t.subnetpools,
+    render=render.subnetpools,
+    missing=errors.SubnetPoolNotFound,
+    columns=_columns(
+        t.subnetpools, _STANDARD + " ip_version min_prefixlen default_prefixlen max_prefixlen default_quota shared is_default"
+    ),
+    sights=(Sight("shared", lambda _project: t.subnetpools.c.shared.is_(True), flag=True),),
 )
 
 PORT = Kind(
@@ -243,5 +254,5 @@ RBAC_POLICY = Kind(
     revised=False,
 )
 
-TAGGED = {kind.plural.replace("_", "-"): kind for kind in (NETWORK, SUBNET, PORT, ROUTER, FLOATINGIP, SECURITY_GROUP)}
+TAGGED = {kind.plural.replace("_", "-"): kind for kind in (NETWORK, SUBNET, SUBNETPOOL, PORT, ROUTER, FLOATINGIP, SECURITY_GROUP)}
 """Resources that carry tags, by their place in a path."""

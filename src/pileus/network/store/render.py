@@ -119,7 +119,29 @@ def subnets(conn: sa.Connection, rows: Sequence[Row], _viewer: str | None = None
             "dns_nameservers": row.dns_nameservers,
             "host_routes": row.host_routes,
             "service_types": row.service_types,
-            "subnetpool_id": None,
+            "subnetpool_id": row.subnetpool_id,
+            **_standard(row, tags),
+        }
+        for row in rows
+    ]
+
+
+def subnetpools(conn: sa.Connection, rows: Sequence[Row], _viewer: str | None = None) -> list[Body]:
+    """Subnet pools. Prefix lengths are text, as upstream's own answers have them in the API reference."""
+    tags = tags_of(conn, [row.id for row in rows])
+    return [
+        {
+            "id": row.id,
+            "name": row.name,
+            "prefixes": row.prefixes,
+            "ip_version": row.ip_version,
+            "min_prefixlen": str(row.min_prefixlen),
+            "default_prefixlen": str(row.default_prefixlen),
+            "max_prefixlen": str(row.max_prefixlen),
+            "default_quota": row.default_quota,
+            "shared": row.shared,
+            "is_default": row.is_default,
+            "address_scope_id": None,
             **_standard(row, tags),
         }
         for row in rows

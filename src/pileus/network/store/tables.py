@@ -78,6 +78,26 @@ segments = sa.Table(
 )
 """Which network has which segment; `physical_network` is '' for tunnels and `segmentation_id` 0 for flat networks."""
 
+subnetpools = sa.Table(
+    "subnetpools",
+    METADATA,
+    _uuid("id", primary_key=True),
+    _text("project_id"),
+    _text("name"),
+    _json("prefixes"),
+    sa.Column("ip_version", sa.Integer, nullable=False),
+    sa.Column("min_prefixlen", sa.Integer, nullable=False),
+    sa.Column("default_prefixlen", sa.Integer, nullable=False),
+    sa.Column("max_prefixlen", sa.Integer, nullable=False),
+    sa.Column("default_quota", sa.BigInteger),
+    _flag("shared"),
+    _flag("is_default"),
+    *_standard(),
+    sa.Index(None, "project_id", "name"),
+    sa.Index(None, "name"),
+    sa.Index(None, "shared"),
+)
+
 subnets = sa.Table(
     "subnets",
     METADATA,
@@ -85,6 +105,7 @@ subnets = sa.Table(
     _text("project_id"),
     _text("name"),
     _uuid("network_id", sa.ForeignKey("networks.id"), nullable=False),
+    _uuid("subnetpool_id", sa.ForeignKey("subnetpools.id")),
     sa.Column("ip_version", sa.Integer, nullable=False),
     _text("cidr", 64),
     _text("gateway_ip", 64, nullable=True),
@@ -100,6 +121,7 @@ subnets = sa.Table(
     sa.Index(None, "network_id"),
     sa.Index(None, "name"),
     sa.Index(None, "cidr"),
+    sa.Index(None, "subnetpool_id"),
 )
 
 ports = sa.Table(

@@ -118,6 +118,27 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_security_groups_name"), "security_groups", ["name"], unique=False)
     op.create_index(op.f("ix_security_groups_project_id_name"), "security_groups", ["project_id", "name"], unique=False)
+    op.create_table("subnetpools",
+    sa.Column("id", sa.String(length=36), nullable=False),
+    sa.Column("project_id", sa.String(length=255), nullable=False),
+    sa.Column("name", sa.String(length=255), nullable=False),
+    sa.Column("prefixes", sa.JSON(), nullable=False),
+    sa.Column("ip_version", sa.Integer(), nullable=False),
+    sa.Column("min_prefixlen", sa.Integer(), nullable=False),
+    sa.Column("default_prefixlen", sa.Integer(), nullable=False),
+    sa.Column("max_prefixlen", sa.Integer(), nullable=False),
+    sa.Column("default_quota", sa.BigInteger(), nullable=True),
+    sa.Column("shared", sa.Boolean(), nullable=False),
+    sa.Column("is_default", sa.Boolean(), nullable=False),
+    sa.Column("description", sa.String(length=255), nullable=False),
+    sa.Column("revision_number", sa.BigInteger(), nullable=False),
+    sa.Column("created_at", sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb"), nullable=False),
+    sa.Column("updated_at", sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb"), nullable=False),
+    sa.PrimaryKeyConstraint("id", name=op.f("pk_subnetpools"))
+    )
+    op.create_index(op.f("ix_subnetpools_name"), "subnetpools", ["name"], unique=False)
+    op.create_index(op.f("ix_subnetpools_project_id_name"), "subnetpools", ["project_id", "name"], unique=False)
+    op.create_index(op.f("ix_subnetpools_shared"), "subnetpools", ["shared"], unique=False)
     op.create_table("tags",
     sa.Column("resource_id", sa.String(length=36), nullable=False),
     sa.Column("tag", sa.String(length=255), nullable=False),
@@ -202,6 +223,7 @@ def upgrade() -> None:
     sa.Column("project_id", sa.String(length=255), nullable=False),
     sa.Column("name", sa.String(length=255), nullable=False),
     sa.Column("network_id", sa.String(length=36), nullable=False),
+    sa.Column("subnetpool_id", sa.String(length=36), nullable=True),
     sa.Column("ip_version", sa.Integer(), nullable=False),
     sa.Column("cidr", sa.String(length=64), nullable=False),
     sa.Column("gateway_ip", sa.String(length=64), nullable=True),
@@ -217,12 +239,14 @@ def upgrade() -> None:
     sa.Column("created_at", sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb"), nullable=False),
     sa.Column("updated_at", sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb"), nullable=False),
     sa.ForeignKeyConstraint(["network_id"], ["networks.id"], name=op.f("fk_subnets_network_id")),
+    sa.ForeignKeyConstraint(["subnetpool_id"], ["subnetpools.id"], name=op.f("fk_subnets_subnetpool_id")),
     sa.PrimaryKeyConstraint("id", name=op.f("pk_subnets"))
     )
     op.create_index(op.f("ix_subnets_cidr"), "subnets", ["cidr"], unique=False)
     op.create_index(op.f("ix_subnets_name"), "subnets", ["name"], unique=False)
     op.create_index(op.f("ix_subnets_network_id"), "subnets", ["network_id"], unique=False)
     op.create_index(op.f("ix_subnets_project_id_name"), "subnets", ["project_id", "name"], unique=False)
+    op.create_index(op.f("ix_subnets_subnetpool_id"), "subnets", ["subnetpool_id"], unique=False)
     op.create_table("ip_allocations",
     sa.Column("network_id", sa.String(length=36), nullable=False),
     sa.Column("ip_address", sa.String(length=64), nullable=False),
