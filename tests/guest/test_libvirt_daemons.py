@@ -7,6 +7,8 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,9 +91,75 @@ def test_only_our_own_process_counts_as_running(home: pathlib.Path) -> None:
     assert libvirtd.running(directory, "libvirtd") is None
 
 
+def test_many_who_start_the_daemons_start_one_pair(home: pathlib.Path) -> None:
+    directory = home / "libvirt"
+    for _ in range(2):
+        threads = [threading.Thread(target=libvirtd.ensure, args=(directory,)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for program in ("libvirtd", "virtlogd"):
+            config = str(directory / "etc" / f"{program}.conf")
+            assert len(commands_with(config)) == 1
+        kill(home, "libvirtd", "virtlogd")
+        while libvirtd.running(directory, "libvirtd") or libvirtd.running(directory, "virtlogd"):
+            pass  # it dies in its own time
+
+
+def test_a_libvirtd_that_lost_its_socket_is_replaced(home: pathlib.Path) -> None:
+    directory = home / "libvirt"
+    daemons = libvirtd.ensure(directory)
+    before = libvirtd.running(directory, "libvirtd")
+    daemons.socket.unlink()
+    libvirtd.ensure(directory)
+    assert libvirtd.running(directory, "libvirtd") not in {None, before}
+    assert commands_with(str(directory / "etc" / "libvirtd.conf")) == [libvirtd.running(directory, "libvirtd")]
+
+
+def test_what_a_killed_libvirtd_probed_qemu_with_is_ended(home: pathlib.Path) -> None:
+    directory = home / "libvirt"
+    libvirtd.ensure(directory)
+    libvirtd.stop(directory)
+    probe, other = (
+        subprocess.Popen([sys.executable, "-c", "input()", argument], stdin=subprocess.PIPE) for argument in ("/x/qmp-AB/qmp.pid", "guest")
+    )
+    for name, process in (("qmp-AB", probe), ("qmp-CD", other)):
+        (directory / "lib" / "qemu" / name).mkdir(parents=True)
+        (directory / "lib" / "qemu" / name / "qmp.pid").write_text(f"{process.pid}\n")
+    libvirtd.ensure(directory)
+    assert probe.wait() == -signal.SIGKILL
+    assert other.poll() is None
+    assert not list((directory / "lib" / "qemu").glob("qmp-[AC][BD]"))
+    other.communicate(b"\n")
+    libvirtd.stop(directory)
+
+
+def test_a_kvm_that_guests_cannot_use_is_hidden_from_libvirt() -> None:
+    home = pathlib.Path("/var/lib/pileus")  # where guests run as libvirt's user
+    home.mkdir(mode=0o700, exist_ok=True)
+    directory = home / "libvirt"
+    for kvm in (False, True):
+        libvirtd.ensure(directory, kvm=kvm)
+        assert libvirtd.guest_user(directory) == "libvirt-qemu"
+        seen = pathlib.Path(f"/proc/{libvirtd.running(directory, 'libvirtd')}/root/dev/kvm")
+        assert not pathlib.Path("/dev/kvm").exists() or seen.is_char_device() == kvm
+        libvirtd.stop(directory)
+
+
 def test_a_home_with_too_long_a_path_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(libvirtd.LibvirtdError, match="too long"):
         libvirtd.ensure(tmp_path / ("x" * 100))
+
+
+def commands_with(argument: str) -> list[int]:
+    """Processes that have the argument."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if argument.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
 
 
 @contextlib.contextmanager
