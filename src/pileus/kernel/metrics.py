@@ -39,7 +39,9 @@ class _Metrics:
             return prometheus_client.Histogram(name, text, labels, buckets=_SECONDS, registry=registry)
 
         self._kinds = (
-            histogram("pileus_request_seconds", "Requests: time until the answer began.", "service", "method", "status"),
+            histogram(
+                "pileus_request_seconds", "Requests: time until the answer began.", "service", "method", "status"
+            ),
             histogram("pileus_flow_seconds", "Flows that ended: their age.", "service", "kind", "result"),
             histogram("pileus_loop_seconds", "Passes of loops: their time.", "loop", "result"),
             histogram("pileus_bus_call_seconds", "Calls over the bus: time until the answer.", "method", "result"),

@@ -28,7 +28,9 @@ _ERRORS: dict[str, dict[str, Any]] = {
     "volume": {"type": "object", "additionalProperties": _FLAT, "minProperties": 1},
     "network": {
         "type": "object",
-        "properties": {"NeutronError": {"type": "object", "properties": dict.fromkeys(("type", "message", "detail"), _TEXT)}},
+        "properties": {
+            "NeutronError": {"type": "object", "properties": dict.fromkeys(("type", "message", "detail"), _TEXT)}
+        },
     },
     "placement": {
         "type": "object",

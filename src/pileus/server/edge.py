@@ -268,7 +268,6 @@ class _Upload:
                 self._loop.call_soon_threadsafe(self._room.set)
         return data
 
-
     def _take(self, size: int) -> bytes:
         """Up to `size` of the bytes that are there, each copied once."""
         taken: list[bytes] = []

@@ -109,3 +109,30 @@ def test_version_documents_need_no_token_and_no_slash(client):
 def test_head_is_get_without_a_body(client):
     answer = client.request("HEAD", "/v2.1/things")
     assert (answer.status, answer.body) == (200, b"")
+
+
+def test_a_database_that_is_away_is_503_with_a_time_to_come_back(client, monkeypatch):
+    import sqlalchemy as sa
+
+    def gone(*_arguments, **_options):
+        raise sa.exc.OperationalError("SELECT secret", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr(client.service.policy, "check", gone)
+    answer = client.get("/v2.1/things")
+    assert answer.status == 503
+    assert "database" in answer.json["serviceUnavailable"]["message"]
+    assert "retry-after" in answer.headers
+    assert "secret" not in answer.text
+
+
+def test_a_broken_upload_is_the_clients_fault(client, monkeypatch):
+    from pileus.kernel.errors import UploadBroken
+
+    class Broken:
+        def read(self, _size):
+            raise UploadBroken("The body was broken off.")
+
+    import io
+
+    monkeypatch.setattr(io, "BytesIO", lambda _data=b"": Broken())
+    assert client.request("PUT", "/v2.1/things/a/file", body=b"x").status == 408

@@ -54,9 +54,7 @@ def _can_be_stored(result: object) -> bool:
 class Execution:
     """One flow in the hands of one worker. Between two steps it is handed over when `stopping` is set."""
 
-    def __init__(
-        self, service: Service, flow: Flow, record: Record, stopping: threading.Event | None = None
-    ) -> None:
+    def __init__(self, service: Service, flow: Flow, record: Record, stopping: threading.Event | None = None) -> None:
         self._stopping = stopping or threading.Event()
         self.service = service
         self.flow = flow

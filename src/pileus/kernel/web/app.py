@@ -15,8 +15,10 @@ from urllib.parse import parse_qsl
 
 import falcon
 import orjson
+import sqlalchemy as sa
 
 from pileus.kernel import clock, ids, metrics
+from pileus.kernel.bus import BusTimeout, BusUnavailable
 from pileus.kernel.context import Context
 from pileus.kernel.errors import (
     Failure,
@@ -42,6 +44,7 @@ from pileus.kernel.web.schema import SchemaError
 _log = logging.getLogger(__name__)
 _GLOBAL_ID = re.compile(r"req-[0-9a-f-]{36}\Z")
 _PARAMETER = re.compile(r"\{([^}:]+)(:[^}]+)?\}")
+_AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, BusTimeout, BusUnavailable)
 _JSON_TYPES = ("application/json", "")
 
 CONTEXT_KEY = "pileus.context"
@@ -144,6 +147,12 @@ class Application:
             self._fail(req, resp, error)
             return
         _log.error("%s %s failed", req.method, req.path, exc_info=error, extra={"request_id": req.context.request_id})
+        if isinstance(error, _AWAY):
+            what = "A host" if isinstance(error, (BusTimeout, BusUnavailable)) else "The database"
+            self._fail(
+                req, resp, Unavailable(f"{what} does not answer. Try again later. (request {req.context.request_id})")
+            )
+            return
         text = "An unexpected error prevented the server from fulfilling your request."
         self._fail(req, resp, Internal(f"{text} (request {req.context.request_id})"))
 
