@@ -109,6 +109,9 @@ def stop(directory: pathlib.Path) -> None:
         if target.startswith("/run/"):
             with contextlib.suppress(OSError):
                 pathlib.Path(target).rmdir()
+    for partition in pathlib.Path("/sys/fs/cgroup").glob("*/machine"):  # libvirt's, once per hierarchy; one with guests stays
+        with contextlib.suppress(OSError):
+            partition.rmdir()
 
 
 def running(directory: pathlib.Path, program: str) -> int | None:
