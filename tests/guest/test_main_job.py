@@ -96,8 +96,8 @@ class TestMainJob(ClientSteps):
         job.demo("network", "create", "main-alone")
         job.demo("subnet", "create", "--network", "main-alone", "--subnet-range", "10.78.0.0/24", "--gateway", "none", "main-alone")
         create = ["server", "create", "--image", "main-qcow2", "--flavor", job.flavor, "--key-name", "main-key", "--network", "main-alone"]
-        job.demo(*create, "main-alone-1")
-        job.demo(*create, "--config-drive", "True", "main-alone-2")
+        job.demo(*create, "--wait", "main-alone-1", timeout=240)
+        job.demo(*create, "--config-drive", "True", "--wait", "main-alone-2", timeout=240)
         for name, source in (("main-alone-1", "metadata"), ("main-alone-2", "configdrive")):
             found = job.demo.wait_for_console(name, r"GUEST: cloud source=(\w+)\S* host=(\S+) uuid=\S+ key=(\S+)", 240)
             assert found.groups() == (source, name, "yes")

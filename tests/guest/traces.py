@@ -45,6 +45,10 @@ class Traces:
 MOVING = ("fs.", "kernel.", "vm.", "net.netfilter.nf_conntrack_count", "net.ipv4.tcp_fastopen_key", "net.ipv4.route", "dev.", "user.", "debug.", "abi.", "crypto.", "sunrpc.")
 
 
+# what the tools leave, whoever uses them: iproute2's mount point for namespaces, the stock client's cache of entry points
+TOOLS = ("/run/netns", "/root/.cache")
+
+
 def take(host: Sandbox) -> Traces:
     def lines(*argv: str) -> frozenset[str]:
         return frozenset(filter(None, host.run(argv, check=False).stdout.splitlines()))
@@ -61,7 +65,7 @@ def take(host: Sandbox) -> Traces:
         firewall=json.dumps([rule for rule in rules if "metainfo" not in rule], indent=1),
         processes=frozenset(host.processes().values()),
         sysctls=sysctls,
-        files=host.changed_files(),
+        files=frozenset(path for path in host.changed_files() if not path.startswith(TOOLS)),
         cgroups=frozenset(host.run(["find", "/sys/fs/cgroup", "-mindepth", "2", "-type", "d"]).stdout.splitlines()),
     )
 
