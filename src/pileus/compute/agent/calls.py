@@ -86,7 +86,7 @@ class Calls:
         """Disks and config drive. {"state": "ready" | "fetching" | "failed", "error"}; a later call learns how a download went."""
         doc = ServerDoc.from_dict(payload["doc"])
         with self._entered(payload):
-            self.book.mark(doc.id, gone=False)
+            self.book.back(doc.id)
             job = self.jobs.find(doc.id, "fetch")
             if job is not None and job.done.is_set():
                 self.jobs.drop(doc.id)
@@ -111,10 +111,16 @@ class Calls:
             return self._settled(doc.id)
 
     def resume(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Let a created guest run."""
+        """Let a created guest run. One that died before its first moment (QEMU was killed, the host booted) is started."""
+        server_id = payload["id"]
         with self._entered(payload):
-            self._steadily(lambda: self.driver.unfreeze(payload["id"]))
-            return self._settled(payload["id"])
+            died = self._steadily(lambda: self.driver.state(server_id)) in {"shutdown", "crashed"}
+            if died and not self.book.has_begun(server_id):
+                self._steadily(lambda: self.driver.power(server_id, "start"))
+            else:
+                self._steadily(lambda: self.driver.unfreeze(server_id))
+            self.book.begun(server_id)
+            return self._settled(server_id)
 
     def destroy(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Everything of the server goes, with `keep_disks` all but its directory."""
@@ -124,7 +130,7 @@ class Calls:
             self._steadily(lambda: self.driver.destroy(server_id, keep_disks=keep_disks))
             self.expected.pop(server_id, None)
             if not keep_disks:
-                self.book.mark(server_id, gone=True)
+                self.book.gone(server_id)
         return {}
 
     def power(self, payload: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The last epoch seen for every server of the host. A caller whose lease has passed to another is refused, also after a restart.
 
-The entry of a destroyed server stays for an hour, marked gone: a request that was under way must not bring the server back.
+The entry of a destroyed server stays for an hour, marked gone: a request that was under way must not bring the server back. Entries also tell which
+servers have run here at all: one that is still being built is not the host's to start.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import pathlib
 import sqlite3
 import threading
+from dataclasses import dataclass, replace
 
 from pileus.kernel import clock
 from pileus.kernel.errors import Conflict
@@ -17,6 +19,16 @@ _KEPT_SECONDS = 3600.0
 
 class StaleEpoch(Conflict):
     """Somebody with a higher epoch has taken over."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    epoch: int
+    gone: float | None
+    begun: bool
+
+
+_NEW = _Entry(-1, None, False)
 
 
 class EpochBook:
@@ -30,10 +42,10 @@ class EpochBook:
         self._file.execute("PRAGMA journal_mode=WAL")
         self._file.execute("PRAGMA synchronous=OFF")
         self._file.execute(
-            "CREATE TABLE IF NOT EXISTS epochs (id TEXT PRIMARY KEY, epoch INTEGER, gone REAL) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS epochs (id TEXT PRIMARY KEY, epoch INTEGER, gone REAL, begun INTEGER) WITHOUT ROWID"
         )
-        rows = self._file.execute("SELECT id, epoch, gone FROM epochs")
-        self._entries: dict[str, tuple[int, float | None]] = {row[0]: (row[1], row[2]) for row in rows}
+        rows = self._file.execute("SELECT id, epoch, gone, begun FROM epochs")
+        self._entries = {row[0]: _Entry(row[1], row[2], bool(row[3])) for row in rows}
 
     def close(self) -> None:
         with self._lock:
@@ -42,32 +54,43 @@ class EpochBook:
     def enter(self, server_id: str, epoch: int) -> None:
         """Accept a request; StaleEpoch when a higher epoch has been seen."""
         with self._lock:
-            seen, gone = self._entries.get(server_id, (-1, None))
-            if epoch < seen:
-                raise StaleEpoch(f"Epoch {epoch} of server {server_id} is over; {seen} has been seen.")
-            if epoch > seen:
-                self._write(server_id, epoch, gone)
+            entry = self._entries.get(server_id, _NEW)
+            if epoch < entry.epoch:
+                raise StaleEpoch(f"Epoch {epoch} of server {server_id} is over; {entry.epoch} has been seen.")
+            self._keep(server_id, replace(entry, epoch=epoch))
 
-    def mark(self, server_id: str, *, gone: bool) -> None:
-        """Note that the server was destroyed here, or made again."""
+    def gone(self, server_id: str) -> None:
+        """Note that the server was destroyed here."""
         with self._lock:
-            epoch, before = self._entries.get(server_id, (-1, None))
-            if gone != (before is not None):
-                self._write(server_id, epoch, clock.time() if gone else None)
+            entry = self._entries.get(server_id, _NEW)
+            self._keep(server_id, replace(entry, gone=entry.gone or clock.time(), begun=False))
 
-    def is_gone(self, server_id: str) -> bool:
-        """Whether the server was destroyed here lately."""
-        return self._entries.get(server_id, (-1, None))[1] is not None
+    def back(self, server_id: str) -> None:
+        """Note that the server is being made here."""
+        with self._lock:
+            self._keep(server_id, replace(self._entries.get(server_id, _NEW), gone=None))
+
+    def begun(self, server_id: str) -> None:
+        """Note that the server has been let run here."""
+        with self._lock:
+            self._keep(server_id, replace(self._entries.get(server_id, _NEW), begun=True))
+
+    def has_begun(self, server_id: str) -> bool:
+        """Whether the server has ever run here."""
+        return self._entries.get(server_id, _NEW).begun
 
     def tidy(self) -> None:
         """Forget servers that are gone for long."""
         oldest = clock.time() - _KEPT_SECONDS
         with self._lock:
-            old = [key for key, (_, gone) in self._entries.items() if gone is not None and gone < oldest]
+            old = [key for key, entry in self._entries.items() if entry.gone is not None and entry.gone < oldest]
             for server_id in old:
                 del self._entries[server_id]
                 self._file.execute("DELETE FROM epochs WHERE id = ?", (server_id,))
 
-    def _write(self, server_id: str, epoch: int, gone: float | None) -> None:
-        self._entries[server_id] = (epoch, gone)
-        self._file.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?)", (server_id, epoch, gone))
+    def _keep(self, server_id: str, entry: _Entry) -> None:
+        if entry == self._entries.get(server_id):
+            return
+        self._entries[server_id] = entry
+        row = (server_id, entry.epoch, entry.gone, entry.begun)
+        self._file.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?)", row)

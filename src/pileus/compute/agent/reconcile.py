@@ -221,8 +221,8 @@ class Keeper:
     def _take_up(self, wanted: DesiredServer, *, rebooted: bool) -> None:
         """Bring back a guest that the host has lost, and after a boot of the host those that ran."""
         server_id = wanted.id
-        if self._calls.touched_within(server_id, _QUIET_SECONDS) or self._calls.book.is_gone(server_id):
-            return
+        if self._calls.touched_within(server_id, _QUIET_SECONDS) or not self._calls.book.has_begun(server_id):
+            return  # somebody works on it, it was destroyed, or it is still being built
         state = self._driver.state(server_id)
         if state == "missing" and self._driver.document(server_id) is not None:
             _log.warning("server %s has disks and no guest; it is defined again", server_id)
@@ -241,7 +241,7 @@ class Keeper:
         self._calls.jobs.drop(server_id)
         self._driver.destroy(server_id)
         self._calls.expected.pop(server_id, None)
-        self._calls.book.mark(server_id, gone=True)
+        self._calls.book.gone(server_id)
 
     def _remove_strays(self, strays: set[str], *, listed: bool) -> None:
         """Remove what two full documents in a row do not list; an empty document counts for nothing."""

@@ -38,6 +38,16 @@ def test_a_server_is_built_used_and_destroyed(host: Host, doc) -> None:
     assert host.call("state", doc.id) == {"power_state": "missing", "prepared": False}
 
 
+def test_a_guest_that_died_before_its_first_moment_is_started(host: Host, doc) -> None:
+    host.call("prepare", doc)
+    host.call("create", doc)
+    host.driver.happen(doc.id, "crashed")
+    assert host.call("resume", doc.id) == {"power_state": "running"}
+    host.driver.happen(doc.id, "shutdown")
+    with refused("BadState"):
+        host.call("resume", doc.id)
+
+
 def test_a_lower_epoch_is_refused_also_after_a_restart(host: Host, doc) -> None:
     host.run(doc, epoch=7)
     with refused("StaleEpoch"):

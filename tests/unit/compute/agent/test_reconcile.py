@@ -109,6 +109,14 @@ def test_a_guest_that_the_host_has_lost_is_made_again_from_its_disks(host: Host,
     assert host.driver.state(doc.id) == state
 
 
+def test_a_server_that_is_still_being_built_is_left_to_its_flow(host: Host, doc) -> None:
+    host.call("prepare", doc)
+    host.controller.want(doc)
+    host.restart()
+    host.keeper.pull()
+    assert host.driver.states() == {doc.id: "missing"}
+
+
 def test_a_destroyed_server_is_not_brought_back_by_an_older_document(host: Host, doc) -> None:
     host.run(doc)
     host.controller.want(doc)
