@@ -124,11 +124,10 @@ def people(identity):
 
 
 @pytest.mark.parametrize("actor", ["user", "group"])
-@pytest.mark.parametrize("target", ["project", "domain", "system"])
-@pytest.mark.parametrize("inherited", [False, True])
+@pytest.mark.parametrize(
+    ("target", "inherited"), [("project", False), ("project", True), ("domain", False), ("domain", True), ("system", False)]
+)
 def test_a_grant_is_given_checked_listed_and_taken(identity, people, actor, target, inherited):
-    if target == "system" and inherited:
-        pytest.skip("nothing is below the system")
     base = f"/{actor}s/{people[actor]['id']}/roles"
     base = f"/system{base}" if target == "system" else f"/{target}s/{people[target]['id']}{base}"
     role = identity.role("member")

@@ -24,6 +24,9 @@ _user_domain = projects.alias("user_domain")
 _project = projects.alias("project")
 _project_domain = projects.alias("project_domain")
 
+# Always true. It tells SQLAlchemy, which warns of products, that this one (of one row by one row) is meant.
+_any_pair = sa.or_(_project.c.id != users.c.id, _project.c.id == users.c.id)
+
 # The project (or domain) is joined by its id alone: one statement answers all that does not depend on roles.
 _STATE = (
     sa.select(
@@ -58,8 +61,7 @@ _STATE = (
     )
     .select_from(users)
     .join(_user_domain, _user_domain.c.id == users.c.domain_id)
-    # The second half is always true: it tells SQLAlchemy that this product is meant, one row by one row.
-    .outerjoin(_project, sa.and_(_project.c.id == sa.bindparam("target_id"), users.c.id.is_not(None)))
+    .outerjoin(_project, sa.and_(_project.c.id == sa.bindparam("target_id"), _any_pair))
     .outerjoin(_project_domain, _project_domain.c.id == _project.c.domain_id)
     .where(users.c.id == sa.bindparam("user_id"))
 )
