@@ -185,6 +185,9 @@ class Database:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+        if self._queue:
+            self._queue.close()
+        self._queue = None
 
 
 def _take_turn(queue: IO[bytes]) -> bool:
