@@ -111,14 +111,13 @@ class Calls:
             return self._settled(doc.id)
 
     def resume(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Let a created guest run. One that died before its first moment (QEMU was killed, the host booted) is started."""
+        """Let a created guest run. One that died before its first moment (QEMU was killed, the host booted) is started; later it may do as it likes."""
         server_id = payload["id"]
         with self._entered(payload):
-            died = self._steadily(lambda: self.driver.state(server_id)) in {"shutdown", "crashed"}
-            if died and not self.book.has_begun(server_id):
-                self._steadily(lambda: self.driver.power(server_id, "start"))
-            else:
+            if self._steadily(lambda: self.driver.state(server_id)) not in {"shutdown", "crashed"}:
                 self._steadily(lambda: self.driver.unfreeze(server_id))
+            elif not self.book.has_begun(server_id):
+                self._steadily(lambda: self.driver.power(server_id, "start"))
             self.book.begun(server_id)
             return self._settled(server_id)
 
