@@ -97,11 +97,11 @@ def test_servers_spread_over_hosts(two_hosts):
 
 def test_a_host_that_fails_is_left_for_another(two_hosts):
     world = two_hosts
-    world.hosts["host1"]._failures["create"] = "no kernel"
+    world.hosts["host1"].fail("create", "no kernel", times=9)
     servers = [world.server(world.boot()) for _ in range(2)]
     assert {s["status"] for s in servers} == {"ACTIVE"} and {s["OS-EXT-SRV-ATTR:host"] for s in servers} == {"host2"}
     assert {p["binding:host_id"] for p in world.networks.ports.values()} == {"host2"}
-    world.hosts["host2"]._failures["create"] = "no disk"
+    world.hosts["host2"].fail("create", "no disk", times=9)
     failed = world.server(world.boot())
     assert failed["status"] == "ERROR" and "no kernel" in failed["fault"]["details"] and "no disk" in failed["fault"]["details"]
     assert len(world.networks.ports) == 2 and world.allocations(failed["id"]) == {}

@@ -13,9 +13,10 @@ from pileus.compute.flows.common import HostFailed, Row
 from pileus.compute.logic import actions, documents, networks, placement, placing, states
 from pileus.compute.store import servers as store
 from pileus.kernel import clock
-from pileus.kernel.flows import Abort, Flow, Retry, Run, Step, Wait
+from pileus.kernel.flows import Abort, Flow, LostLease, Retry, Run, Step, Wait
 
 EVENT = "compute__do_build_and_run_instance"
+_OVERTAKEN = "The server is being deleted, or its build was given up elsewhere."
 _IN_WORK = (states.SCHEDULING, states.NETWORKING, states.SPAWNING)
 
 
@@ -30,18 +31,40 @@ def claim(run: Run) -> dict[str, Any]:
 def _place(run: Run, server: Row) -> dict[str, Any]:
     try:
         found = placing.place(run.service, run.context, server)
+    except LostLease:
+        if not _in_use(run):
+            placement.release(run.service, run.context, server["id"])
+        raise
     except placing.Overtaken:
-        raise Abort("The server is being deleted.") from None
+        raise Abort(_OVERTAKEN) from None
     except placing.NoValidHost as error:
         _remember(run, server, error.reasons)
+        if (server["placement"] or {}).get("tried"):
+            raise Abort(_exhausted(server)) from None
         raise Abort(str(error)) from None
     return {"host": found["host"]}
+
+
+def _in_use(run: Run) -> bool:
+    """Whether the server is being built, or was built, by whoever took the flow over; otherwise what was just made is nobody's."""
+    with run.service.db.read() as conn:
+        server = store.get(conn, run.resource_id)
+    if server is None or server["task_state"] == states.DELETING:
+        return False
+    return server["task_state"] in _IN_WORK or server["launched_at"] is not None
+
+
+def _exhausted(server: Row) -> str:
+    return (
+        "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for instance "
+        f"{server['id']}."
+    )
 
 
 def _remember(run: Run, server: Row, reasons: Mapping[str, str]) -> None:
     """Keep why hosts were passed over, for the fault and for the operator."""
     asked = dict(server["placement"] or {})
-    asked["reasons"] = {**asked.get("reasons", {}), **reasons}
+    asked["reasons"] = {**reasons, **asked.get("reasons", {})}
     with run.service.db.write(durable=False) as conn:
         store.update(conn, server["id"], placement=asked)
 
@@ -59,23 +82,34 @@ def ports(run: Run) -> dict[str, Any]:
     nics = wanted.get("nics", [])
     bound = _bind_all(run, server, nics, wanted.get("security_groups", [])) if nics else []
     info = networks.network_info(run.service, run.context, bound)
+    try:
+        _record_ports(run, server, nics, bound, [info[port["id"]] for port in bound])
+    except LostLease:
+        if not _in_use(run):
+            common.give_back_ports(run, server)
+        raise
+    return {"ports": [port["id"] for port in bound]}
+
+
+def _record_ports(run: Run, server: Row, nics: list[Row], bound: list[Row], info: list[Row]) -> None:
     with run.service.db.write(durable=False) as conn:
-        for place, (nic, port) in enumerate(zip(nics, bound, strict=True)):
-            mine = nic["port_id"] is None
-            store.add_port(conn, server["id"], port["id"], mine=mine, position=place, tag=nic["tag"])
-        store.set_network_info(conn, server["id"], [info[port["id"]] for port in bound])
         going_on = store.swap_task(
             conn, server["id"], _IN_WORK, task_state=states.SPAWNING, epoch=common.keep_epoch(run)
         )
+        if not going_on:
+            raise Abort(_OVERTAKEN)
+        for place, (nic, port) in enumerate(zip(nics, bound, strict=True)):
+            mine = nic["port_id"] is None
+            store.add_port(conn, server["id"], port["id"], mine=mine, position=place, tag=nic["tag"])
+        store.set_network_info(conn, server["id"], info)
         common.touch(run.service, conn, server["host"], server["id"])
-    if not going_on:
-        raise Abort("The server is being deleted.")
-    return {"ports": [port["id"] for port in bound]}
 
 
 def _bind_all(run: Run, server: Row, nics: list[Row], groups: list[str]) -> list[Row]:
     """The ports in the order of the cards. What an earlier attempt made is found by its marker, the device id."""
-    again = run.epoch > 1 or run.attempt > 0
+    with run.service.db.read() as conn:
+        recorded = bool(store.ports_of(conn, server["id"]))
+    again = recorded or run.epoch > 1 or run.attempt > 0
     left = networks.ports_of(run.service, run.context, [server["id"]]) if again else []
     found = []
     for nic in nics:
@@ -165,8 +199,10 @@ def _try_elsewhere(run: Run, server: Row, reason: str) -> None:
         store.forget_plugged(conn, server["id"])
         store.update(conn, server["id"], placement=asked)
     common.destroy_on(run, server["host"])
-    if len(asked["tried"]) >= run.service.options.max_attempts or asked.get("host"):
+    if asked.get("host"):
         raise Abort(f"Build of instance {server['id']} aborted: {reason}")
+    if len(asked["tried"]) >= run.service.options.max_attempts:
+        raise Abort(_exhausted(server))
     with run.service.db.write(durable=False) as conn:
         store.swap_task(
             conn, server["id"], _IN_WORK, task_state=states.SCHEDULING, host=None, node=None, availability_zone=None

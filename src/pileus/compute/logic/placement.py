@@ -78,6 +78,8 @@ def claim(
     except PeerConflict as error:
         if code_of(error) != CONCURRENT_UPDATE:
             return False
+        with service.db.write(durable=False):
+            pass  # ends the work of a flow that another worker has taken over: the claim may be that one's
         try:
             client.put_allocations(consumer, amounts, project_id=project_id, user_id=user_id)
         except PeerConflict:
