@@ -33,7 +33,7 @@ class LinuxDriver(NetworkDriver):
         self._dhcp = Dhcp(settings)
         self._routers = Routers(settings, self._bridge_of)
         self._external = External(settings)
-        self._vtep = settings.vtep
+        self._vtep: str | None = None
         self._names: dict[str, str] = {}
         self._known_ports: dict[str, PortItem] = {}
         self._prepared = False
@@ -96,8 +96,8 @@ class LinuxDriver(NetworkDriver):
         return tuple(found)
 
     def vtep(self) -> str:
-        if not self._vtep:
-            self._vtep = _default_address()
+        if self._vtep is None:
+            self._vtep = self._settings.vtep or _default_address()
         return self._vtep
 
     def remove_everything(self) -> None:
@@ -139,6 +139,7 @@ class LinuxDriver(NetworkDriver):
     def _prepare(self, failures: dict[str, str]) -> None:
         """Read the host anew, and have what does not depend on the state."""
         self._bridges.forget()
+        self._vtep = None
         with _noting(failures, "host"):
             self._filter.prepare(self.vtep())
             self._prepared = True
