@@ -96,9 +96,10 @@ class LinuxDriver(NetworkDriver):
         return tuple(found)
 
     def vtep(self) -> str:
-        if self._vtep is None:
-            self._vtep = self._settings.vtep or _default_address()
-        return self._vtep
+        known = self._vtep
+        if known is None:
+            known = self._vtep = self._settings.vtep or _default_address()
+        return known
 
     def remove_everything(self) -> None:
         for network_id in self._dhcp.present():
