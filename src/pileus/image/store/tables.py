@@ -8,6 +8,7 @@ host finds the image by them.
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from pileus.kernel import quota
 from pileus.kernel.db import NAMING, Timestamp
@@ -62,7 +63,8 @@ image_properties = sa.Table(
     METADATA,
     _image(),
     sa.Column("name", sa.String(255), primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
+    # 65,535 characters: more than 64 KiB of UTF-8.
+    sa.Column("value", sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
     sa.Index("ix_image_properties_name", "name"),
 )
 
