@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import pathlib
+import sqlite3
+import tempfile
 import uuid
 from typing import Any
 
@@ -20,12 +25,31 @@ def new() -> str:
     return str(uuid.uuid4())
 
 
+@functools.cache
+def _empty() -> bytes:
+    """The file of an empty database: making tables one by one costs more than most tests."""
+    client = make_client(ROOM)
+    file = pathlib.Path(client.service.db.url.database)
+    client.close()
+    with contextlib.closing(sqlite3.connect(file)) as conn:
+        conn.execute("PRAGMA journal_mode=DELETE")
+    return file.read_bytes()
+
+
+def _home() -> pathlib.Path:
+    home = pathlib.Path(tempfile.mkdtemp(prefix="pileus-test-"))
+    (home / "databases").mkdir()
+    (home / "databases/network.sqlite").write_bytes(_empty())
+    return home
+
+
 class Network:
     """Calls answer the resource itself; `refused` answers (status, type)."""
 
     def __init__(self, hosts: tuple[str, ...] = ("host1",), **options: Any) -> None:
         db_url, clients = options.pop("db_url", None), options.pop("clients", None)
-        self.client = make_client(ROOM, options=options, db_url=db_url, clients=clients)
+        home = None if db_url else _home()
+        self.client = make_client(ROOM, options=options, db_url=db_url, clients=clients, home=home)
         self.service = self.client.service
         for host in hosts:
             self.beat(host)
