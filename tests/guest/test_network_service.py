@@ -68,7 +68,7 @@ class Cloud(Network):
 
     def settled(self) -> None:
         """Wait until the host has applied everything the controller has said."""
-        self.until(lambda: self.keeper._state.version == self.desired()["version"] and not self.keeper._due and not self.keeper._pull)
+        self.until(lambda: self.keeper.applied_version == self.desired(since=self.keeper.applied_version)["version"])
 
     def close(self) -> None:
         self.keeper.stop()

@@ -34,7 +34,9 @@ _AGENTS = (
 
 
 class Keeper:
-    """Keeps one host as the controller wants it. `applied` is told the listeners of metadata after each pass."""
+    """Keeps one host as the controller wants it. `applied` is told the listeners of metadata after each pass; `applied_version` is the
+    version whose pass has ended.
+    """
 
     def __init__(self, host: str, driver: NetworkDriver, bus: Bus) -> None:
         self._host = host
@@ -53,6 +55,7 @@ class Keeper:
         self._said: dict[str, str] = {}
         self._stopping = False
         self._threads: list[threading.Thread] = []
+        self.applied_version = 0
         self.applied: Callable[[Collection[Listener]], None] = lambda _listeners: None
 
     def start(self) -> None:
@@ -190,6 +193,7 @@ class Keeper:
             self._report(None if everything or (due | listed).full else due | listed)
         if due:
             self.applied(self._driver.listeners(self._state))
+        self.applied_version = self._state.version
 
     def _take_over(self) -> tuple[Touched, Touched]:
         """Pull; returns what changed, and everything the controller listed: it may wait for a status of what has not changed too."""
