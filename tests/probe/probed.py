@@ -52,6 +52,11 @@ class Probed:
             tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             return [str(row[0]) for row in db.execute(f"SELECT id FROM {tables[0]}")]
 
+    def why(self, servers) -> str:
+        """The timelines of servers, and the newest log lines."""
+        told = [self.cloud.pileus("why", server["id"], check=False).stdout for server in servers]
+        return "\n".join([*told, self.cloud.pileus("logs", "--lines", "60", check=False).stdout])
+
     def traces(self) -> dict[str, object]:
         """All that a server leaves somewhere while it lives: equal before and after, or something was left over."""
         return {
@@ -78,9 +83,9 @@ def patiently(action, seconds: float = 30.0):
             clock.sleep(0.05)
 
 
-def wait_until(condition, what: str, seconds: float = 60.0) -> None:
-    """Until the condition holds; fails with a sentence."""
+def wait_until(condition, what: str, seconds: float = 60.0, explain=lambda: "") -> None:
+    """Until the condition holds; fails with a sentence and what `explain` adds."""
     deadline = clock.monotonic() + seconds
     while not condition():
-        assert clock.monotonic() < deadline, f"not true after {seconds:g} s: {what}"
+        assert clock.monotonic() < deadline, f"not true after {seconds:g} s: {what}\n{explain()}"
         clock.sleep(0.05)

@@ -87,7 +87,8 @@ def test_servers_are_built_or_cleanly_failed_and_deleted_whoever_dies(ready, vic
     for asker in askers:
         asker.join()
     wait_until(lambda: len(mine(probed, prefix)) == AT_ONCE, "every server that was asked for is known")
-    wait_until(lambda: settled(probed, prefix), "every server is ACTIVE or ERROR")
+    stuck = lambda: probed.why(s for s in mine(probed, prefix) if s["status"] not in {"ACTIVE", "ERROR"})  # noqa: E731
+    wait_until(lambda: settled(probed, prefix), "every server is ACTIVE or ERROR", explain=stuck)
     for server in mine(probed, prefix):
         assert server["status"] == "ACTIVE" or server["fault"]["message"], server
     deleter = threading.Thread(target=delete_all, args=(probed, prefix))
@@ -96,8 +97,9 @@ def test_servers_are_built_or_cleanly_failed_and_deleted_whoever_dies(ready, vic
     probed.kill(victim)
     deleter.join()
     delete_all(probed, prefix)
-    wait_until(lambda: not mine(probed, prefix), "every server is gone")
-    wait_until(lambda: probed.traces() == before, f"nothing is left over: {before}")
+    left = lambda: probed.why(mine(probed, prefix))  # noqa: E731
+    wait_until(lambda: not mine(probed, prefix), "every server is gone", explain=left)
+    wait_until(lambda: probed.traces() == before, "nothing is left over", explain=lambda: f"{before}\n{probed.traces()}\n{left()}")
 
 
 @pytest.mark.timeout(300)
