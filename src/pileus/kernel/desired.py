@@ -81,6 +81,11 @@ def hosts_of(conn: sa.Connection, kind: str, item_id: str) -> list[str]:
     return list(conn.execute(query).scalars())
 
 
+def hosts(conn: sa.Connection) -> list[str]:
+    """All hosts that were ever told something and have not left."""
+    return list(conn.execute(sa.select(_hosts.c.host)).scalars())
+
+
 def version_of(conn: sa.Connection, host: str) -> int:
     return conn.execute(sa.select(_hosts.c.version).where(_hosts.c.host == host)).scalar_one_or_none() or 0
 

@@ -6,7 +6,7 @@ import datetime as dt
 import functools
 from typing import Any
 
-from pileus.kernel import clock
+from pileus.kernel import clock, desired
 from pileus.kernel.config import Config
 from pileus.kernel.flows import Runner, store
 from pileus.kernel.loops import Loop, LoopRunner
@@ -25,10 +25,11 @@ def run(config: Config, assembly: Assembly) -> None:
     runners = [start_room(assembly, room, loops) for room in assembly.rooms]
     loops.start()
     wait_for_stop()
+    for runner in filter(None, runners):
+        runner.ask_to_stop()
     loops.stop()
-    for runner in runners:
-        if runner is not None:
-            runner.stop()
+    for runner in filter(None, runners):
+        runner.stop()
     assembly.bus.close()
 
 
@@ -44,6 +45,8 @@ def start_room(assembly: Assembly, room: Room, loops: LoopRunner) -> Runner | No
         methods["flows.nudge"] = lambda _payload: runner.nudge()
         forget = functools.partial(forget_flows, service)
         loops.add([Loop(f"{room.name}.ended_flows", 3600.0, lambda _service: forget())], service)
+    if "desired_hosts" in load(room.tables).tables:
+        loops.add([Loop(f"{room.name}.tombstones", 3600.0, forget_tombstones)], service)
     if room.loops:
         loops.add(named(load(room.loops)).values(), service)
     service.loops.attach(loops)
@@ -55,6 +58,15 @@ def start_room(assembly: Assembly, room: Room, loops: LoopRunner) -> Runner | No
 
 def _nudge(loops: LoopRunner, payload: dict[str, Any]) -> None:
     loops.nudge(str(payload["name"]))
+
+
+def forget_tombstones(service: Service) -> None:
+    """What went from a host long ago is no longer told to it."""
+    with service.db.read() as conn:
+        hosts = desired.hosts(conn)
+    for host in hosts:
+        with service.db.write(durable=False) as conn:
+            desired.forget_tombstones(conn, host)
 
 
 def forget_flows(service: Service) -> None:

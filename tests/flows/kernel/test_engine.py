@@ -163,12 +163,12 @@ def test_a_peer_that_is_away_is_asked_again_until_the_deadline(service, virtual)
     number = start(service)
     while state_of(service, number)["state"] == "ready":
         run_all(service, {"f": flow})
-        virtual.advance(0.1)
+        virtual.advance(0.5)
     assert len(undone) == 1
     assert asked[-1] - asked[0] >= 100, "its last chance is at the deadline"
     assert asked[-1] - asked[0] < 101
     assert "did not end in 100 seconds: nobody there" in state_of(service, number)["error"]
-    assert max(b - a for a, b in zip(asked, asked[1:], strict=False)) < 10.2
+    assert max(b - a for a, b in zip(asked, asked[1:], strict=False)) < 10.6
 
 
 def test_a_long_wait_ends_at_the_deadline(service, virtual):
@@ -575,3 +575,15 @@ def test_unwinding_is_resumed_in_the_middle_and_says_the_first_error(service, tm
     harness.finish(service, {"f": dataclasses.replace(flow, steps=(flow.steps[0], better, flow.steps[2]))})
     assert undone == ["2", "1 refused", "1", "0"]
     assert state_of(service, number)["error"] == "the first error"
+
+
+def test_the_order_of_starts_holds_though_the_clock_is_set_back(service, virtual):
+    order = []
+    flow = {"f": flow_of(lambda run: order.append(run.flow_id))}
+    numbers = []
+    for _ in range(4):
+        numbers.append(start(service))
+        virtual.advance(-50)
+    virtual.advance(1000)
+    run_all(service, flow)
+    assert order == numbers

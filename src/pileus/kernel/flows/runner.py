@@ -288,10 +288,14 @@ class Runner:
         """There may be work."""
         self._nudged.set()
 
-    def stop(self, timeout: float = 10.0) -> None:
-        """Finish the steps under way, take nothing more, hand over the rest."""
+    def ask_to_stop(self) -> None:
+        """Take nothing more, end each flow with the step under way; `stop` waits for that."""
         self._stopping.set()
         self._nudged.set()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Finish the steps under way, take nothing more, hand over the rest."""
+        self.ask_to_stop()
         self._dispatcher.join(timeout)
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._stopped.set()  # until here the lease is renewed

@@ -101,11 +101,13 @@ _RECORD = [FLOWS.c[field.name] for field in dataclasses.fields(Record)]
 def insert(conn: sa.Connection, kind: str, resource_id: str, input: dict[str, Any], asked_by: dict[str, Any]) -> str:
     flow_id = ids.new_id()
     now = clock.utcnow()
+    unfinished = sa.and_(FLOWS.c.resource_id == resource_id, FLOWS.c.state.in_(("ready", "running")))
+    latest = conn.execute(sa.select(sa.func.max(FLOWS.c.seq)).where(unfinished)).scalar_one() or 0
     row = {
         "id": flow_id,
         "kind": kind,
         "resource_id": resource_id,
-        "seq": int(clock.time() * 1_000_000),
+        "seq": max(int(clock.time() * 1_000_000), latest + 1),  # clocks differ between hosts, and are set back
         "state": "ready",
         "unwinding": False,
         "step": 0,
