@@ -45,6 +45,7 @@ _log = logging.getLogger(__name__)
 _GLOBAL_ID = re.compile(r"req-[0-9a-f-]{36}\Z")
 _PARAMETER = re.compile(r"\{([^}:]+)(:[^}]+)?\}")
 _AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, BusTimeout, BusUnavailable)
+_NO_NUL = "The request holds a NUL character, which no text here may have."  # PostgreSQL stores none
 _JSON_TYPES = ("application/json", "")
 
 CONTEXT_KEY = "pileus.context"
@@ -264,6 +265,8 @@ def _answer(
     if not fitting:
         raise NotFound(app.style.not_found)
     raw = fitting[0][0].raw
+    if "%00" in req.query_string or "\0" in req.path:
+        raise Invalid(_NO_NUL)
     body = None if raw else _read_json(app, req, fitting[0][0])
     operation, names = _by_action(app, fitting, body)
     call = Call(
@@ -345,6 +348,8 @@ def _read_json(app: Application, req: falcon.Request, operation: Operation) -> A
     kind = (req.content_type or "").partition(";")[0].strip().lower()
     if kind not in _JSON_TYPES and not kind.endswith("+json") and kind not in operation.accepts:
         raise UnsupportedMedia(f"Unsupported Content-Type: {kind}")
+    if b"\\u0000" in data:
+        raise Invalid(_NO_NUL)
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
