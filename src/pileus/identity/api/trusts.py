@@ -29,7 +29,7 @@ _BODY = {
                 "trustee_user_id": ID,
                 "impersonation": BOOLEAN,
                 "project_id": NULLABLE_ID,
-                "remaining_uses": {"type": ["integer", "null"]},
+                "remaining_uses": {"type": ["integer", "null"], "maximum": 2147483647},
                 "expires_at": TEXT,
                 "allow_redelegation": {"type": ["boolean", "null"]},
                 "redelegation_count": {"type": ["integer", "null"], "minimum": 0},

@@ -53,6 +53,8 @@ def region(service: Service, region_id: str) -> Record:
 def create_region(service: Service, body: Mapping[str, Any], region_id: str | None = None) -> Record:
     """Create a region, by default with an id of ours. Raises AlreadyExists, NotFound for the parent."""
     wanted = region_id or body.get("id") or ids.new_id()
+    if len(wanted) > 255:
+        raise invalid("The id of a region has at most 255 characters.")
     with _unique_region(wanted), service.db.write() as conn:
         if body.get("parent_region_id"):
             _region(conn, body["parent_region_id"])
