@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api.network.world import Network
+from pileus.kernel import desired
+from pileus.network.loops.leftovers import collect_leftovers
+from tests.api.network.world import Network, new
 
 
 @pytest.fixture
@@ -79,6 +81,33 @@ def test_the_last_port_takes_network_and_groups_along(net):
     assert net.since(version) == {"gone": {one["id"], two["id"], network["id"], *two["security_groups"]}}
     document = net.desired()
     assert (document["networks"], document["ports"], document["groups"]) == ((), (), ())
+
+
+@pytest.mark.parametrize("way", ["network", "subnet", "dhcp off", "interface"])
+def test_a_network_leaves_the_host_in_whatever_way_its_last_port_goes(net, way):
+    network, subnet = net.net(enable_dhcp=way != "interface")
+    if way == "interface":
+        router = net.routed(subnet)
+        net("PUT", f"/routers/{router['id']}/remove_router_interface", {"subnet_id": subnet["id"]}, ok=200)
+    elif way == "dhcp off":
+        net.change("subnets", subnet["id"], enable_dhcp=False)
+    else:
+        net.delete(f"{way}s", {"network": network, "subnet": subnet}[way]["id"])
+    assert net.desired()["networks"] == ()
+    assert network["id"] in net.since(1)["gone"]
+    assert collect_leftovers(net.service) == 0
+
+
+def test_what_a_fault_left_on_a_host_is_taken_away(net):
+    network, _ = net.net()
+    with net.service.db.write() as conn:
+        desired.touch(conn, "host1", "network", [new()])
+        desired.touch(conn, "host2", "network", [network["id"]])
+        desired.touch(conn, "host2", "port", [new()])
+    assert collect_leftovers(net.service) == 3
+    assert collect_leftovers(net.service) == 0
+    assert [item["id"] for item in net.desired()["networks"]] == [network["id"]]
+    assert net.desired("host2")["networks"] == ()
 
 
 def test_moving_a_port_concerns_both_hosts(two):

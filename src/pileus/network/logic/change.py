@@ -55,7 +55,7 @@ class Change:
         return found | {id for id, gone in noted.items() if not gone and id in wanted}
 
     def hosts_with(self, kind: str, ids: Iterable[str]) -> dict[str, set[str]]:
-        """The hosts that have any of the items, with those they have."""
+        """The hosts that have any of the items, with those they have; what leaves a host with this change is not there."""
         wanted = list(set(ids))
         if not wanted:
             return {}
@@ -64,7 +64,8 @@ class Change:
         )
         found: dict[str, set[str]] = {}
         for host, id in self.conn.execute(query):
-            found.setdefault(host, set()).add(id)
+            if not self._items.get((host, kind), {}).get(id):
+                found.setdefault(host, set()).add(id)
         return found
 
     def settle(self) -> None:

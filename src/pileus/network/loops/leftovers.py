@@ -1,20 +1,55 @@
-"""Rows that nothing needs any longer: old tombstones of hosts."""
+"""What nothing needs any longer: items of hosts that have no reason to have them, and old tombstones."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import sqlalchemy as sa
 
 from pileus.kernel import desired
 from pileus.kernel.service import Service
+from pileus.network.logic.change import changing
 from pileus.network.store import tables as t
 
 _HOSTS = t.METADATA.tables["desired_hosts"]
 
 
-def collect_leftovers(service: Service) -> None:
-    """Forget tombstones that no host needs."""
+_ITEMS = t.METADATA.tables["desired_items"]
+
+
+def collect_leftovers(service: Service) -> int:
+    """Take from hosts what has no reason to be there, forget tombstones that no host needs; how many items were taken."""
+    taken = _take_unfounded(service)
     with service.db.read() as conn:
         hosts = list(conn.execute(sa.select(_HOSTS.c.host)).scalars())
     for host in hosts:
         with service.db.write(durable=False) as conn:
             desired.forget_tombstones(conn, host)
+    return taken
+
+
+def _take_unfounded(service: Service) -> int:
+    """Commands keep hosts right by themselves; this is for what a fault left behind."""
+    with service.db.read() as conn:
+        unfounded = [row for reason in _REASONS for row in conn.execute(_without(*reason)).all()]
+    if not unfounded:
+        return 0
+    with changing(service) as change:  # ask again: the reason may have come meanwhile
+        for reason in _REASONS:
+            for host, kind, id in change.conn.execute(_without(*reason)).all():
+                change.drop(host, kind, [id])
+    return len(unfounded)
+
+
+def _without(kind: str, reason: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    query = sa.select(_ITEMS.c.host, _ITEMS.c.kind, _ITEMS.c.item_id)
+    return query.where(_ITEMS.c.kind == kind, _ITEMS.c.gone.is_(False), ~sa.exists().where(reason))
+
+
+_REASONS: tuple[tuple[str, sa.ColumnElement[bool]], ...] = (
+    ("network", sa.and_(t.ports.c.network_id == _ITEMS.c.item_id, t.ports.c.host_id == _ITEMS.c.host)),
+    ("port", sa.and_(t.ports.c.id == _ITEMS.c.item_id, t.ports.c.host_id == _ITEMS.c.host)),
+    ("router", sa.and_(t.routers.c.id == _ITEMS.c.item_id, t.routers.c.host == _ITEMS.c.host)),
+    ("group", t.security_groups.c.id == _ITEMS.c.item_id),
+)
+"""Why a host has an item of each kind."""
