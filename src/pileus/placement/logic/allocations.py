@@ -97,8 +97,8 @@ def reshape(service: Service, stocks: Sequence[NewStock], changes: Sequence[Chan
 
 
 def _apply(service: Service, conn: sa.Connection, changes: Sequence[Change], *, reshaping: bool = False) -> None:
-    """Write the changes. Generations rise of the providers that are given something (all that are concerned, when
-    `reshaping`), and of those that a consumer leaves who keeps nothing.
+    """Write the changes. Generations rise of the providers that are given something and, unless `reshaping`, of those
+    that a consumer leaves who keeps nothing.
     """
     known = store.consumers_by_uuid(conn, [change.consumer for change in changes])
     held = store.held_by(conn, [row["id"] for row in known.values()])
@@ -118,7 +118,7 @@ def _apply(service: Service, conn: sa.Connection, changes: Sequence[Change], *, 
         consumer_id = _save_consumer(service, conn, change, row)
         for place in {*old, *wanted}:
             deltas[place] = deltas.get(place, 0) + wanted.get(place, 0) - old.get(place, 0)
-        raised |= {place[0] for place in (wanted or old)}
+        raised |= {place[0] for place in (wanted or ({} if reshaping else old))}
         for place, amount in wanted.items():
             asked[place] = max(asked.get(place, 0), amount)
         if wanted:
@@ -126,7 +126,7 @@ def _apply(service: Service, conn: sa.Connection, changes: Sequence[Change], *, 
         else:
             gone.append(consumer_id)
     concerned = {place[0] for place in deltas}
-    providers.touch_many(conn, concerned if reshaping else raised, concerned)
+    providers.touch_many(conn, raised, concerned)
     _check_amounts(conn, changes, asked, deltas, {key: uuid for uuid, key in ids.items()})
     _move_sums(conn, deltas)
     if gone:
