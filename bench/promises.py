@@ -57,7 +57,7 @@ def recorded() -> dict[str, dict]:
     runs: dict[str, list[dict]] = {}
     for line in (HERE / "RESULTS.jsonl").read_text().splitlines():
         row = json.loads(line)
-        if row.get("value") is not None:
+        if row.get("value") is not None and "unit" in row:
             runs.setdefault(row["name"], []).append(row)
     better = {name: max if rows[0]["unit"] in MORE_IS_BETTER else min for name, rows in runs.items()}
     return {name: better[name](rows, key=lambda row: row["value"]) for name, rows in runs.items()}
@@ -103,12 +103,16 @@ def judge(name: str, row: dict, upstream: dict | None) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(SUITES))
-    parser.add_argument("--small", action="store_true", help="a tenth of the data: a quick look, not comparable")
+    parser.add_argument("--small", action="store_true", help="a tenth of the data: figures for a quick look, no verdicts")
     arguments = parser.parse_args()
     suites = arguments.suites or list(SUITES)
     if unknown := set(suites) - set(SUITES):
         parser.error(f"unknown suite {', '.join(sorted(unknown))}")
     found, upstream = measure(suites, arguments.small), recorded()
+    if arguments.small:
+        for row in found.values():
+            print(json.dumps(row))
+        return 0
     wanted = [name for name in PROMISES if name.split(".")[0] in suites]
     broken = 0
     for name in wanted:
