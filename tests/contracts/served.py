@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-import uvicorn
 
 from pileus.kernel import clock
 from pileus.kernel.assembly import make_app, make_service
@@ -24,6 +23,7 @@ from pileus.kernel.testing import MEMBER
 from pileus.kernel.web import Call, Operations, Reply
 from pileus.kernel.web.auth import Authenticator
 from pileus.server.edge import Gateway
+from pileus.server.listener import make_server
 
 METADATA = sa.MetaData()
 RULES = {"all": "role:member", "admin": "role:admin"}
@@ -185,9 +185,7 @@ def running(config: Config) -> Iterator[int]:
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
     gateway = Gateway({"/served": application(config)}, config)
-    options: dict[str, Any] = {"loop": "uvloop", "http": "httptools", "ws": "none", "lifespan": "off", "interface": "asgi3"}
-    options |= {"access_log": False, "log_config": None, "server_header": False, "proxy_headers": False}
-    server = uvicorn.Server(uvicorn.Config(gateway, **options, timeout_graceful_shutdown=5))
+    server = make_server(gateway, config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -355,3 +355,36 @@ def test_a_stream_may_answer_an_upload_that_was_not_read(port):
     answer = connection.getresponse()
     assert (answer.status, len(answer.read())) == (200, 3 * 65536)
     connection.close()
+
+
+def test_an_endless_header_is_cut_off(port):
+    with Raw(port) as raw:
+        raw.send("GET /served/v1/echo HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        with pytest.raises(ConnectionError):
+            for _ in range(10_000):
+                raw.send(b"x" * 65536)
+    assert get(port, "/served/v1/echo")[0] == 200
+
+
+@pytest.mark.parametrize("api", [{"idle_timeout": 0.2}])
+def test_a_head_that_does_not_come_is_not_waited_for(port):
+    for beginning in ("", "GET /served", "GET /served/v1/echo HTTP/1.1\r\nHost: x\r\nX-Auth"):
+        with Raw(port) as raw:
+            raw.send(beginning)
+            assert raw.answer() is None
+    with Raw(port) as raw:
+        raw.request("GET", "/served/v1/echo")
+        assert raw.answer()[0] == 200
+        raw.send("GET /served/v1/e")
+        assert raw.answer() is None, "the second request of a connection too"
+
+
+@pytest.mark.parametrize("api", [{"idle_timeout": 0.2}])
+def test_a_slow_answer_is_given_though_the_next_head_is_begun(port):
+    with Raw(port) as raw:
+        raw.request("GET", "/served/v1/hold")
+        raw.send("GET /served")
+        for _ in range(3):
+            get(port, "/served/v1/download/100")
+        served.held.set()
+        assert raw.answer()[0] == 200

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import Any
-
-import uvicorn
 
 from pileus.kernel import metrics
 from pileus.kernel.config import Config
@@ -14,6 +11,7 @@ from pileus.kernel.room import Room
 from pileus.server.assembly import Assembly, make_bus
 from pileus.server.edge import Gateway
 from pileus.server.health import plain_app
+from pileus.server.listener import make_server
 from pileus.server.process import settle
 
 
@@ -30,27 +28,7 @@ def run(config: Config, assembly: Assembly, sockets: Sequence[socket.socket], na
     """Serve until asked to stop; requests under way are answered first."""
     settle(config, name)
     gateway = Gateway(assembly.mounts(), config, ports_of(config, assembly), plain_app(assembly))
-    options: dict[str, Any] = {}
-    if config.api.certificate:
-        options = {"ssl_certfile": config.api.certificate, "ssl_keyfile": config.api.key}
-    server = uvicorn.Server(
-        uvicorn.Config(
-            gateway,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=60,
-            timeout_graceful_shutdown=30,
-            backlog=2048,
-            **options,
-        )
-    )
+    server = make_server(gateway, config)
     server.run(sockets=list(sockets))
     gateway.close()
     assembly.bus.close()
