@@ -102,6 +102,16 @@ def test_the_work_of_a_dead_host_moves(later):
     net.client.close()
 
 
+def test_a_deleted_port_of_dhcp_comes_back(net):
+    net.net()
+    (port,) = net.all("/ports")
+    net.delete("ports", port["id"])
+    assert keep_placed(net.service) == 1
+    (again,) = net.all("/ports")
+    assert (again["device_owner"], again["device_id"]) == ("network:dhcp", port["device_id"])
+    assert net.desired()["networks"][0]["dhcp"]["port_id"] == again["id"]
+
+
 def test_administrators_place_by_hand():
     net = Network(hosts=("host1", "host2"))
     network, subnet = net.net()

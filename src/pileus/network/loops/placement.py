@@ -27,10 +27,15 @@ def keep_placed(service: Service) -> int:
 
 
 def _networks_without(conn: sa.Connection, service: Service, alive: list[str]) -> list[str]:
-    """Networks with a subnet to serve and fewer living hosts than they shall have."""
+    """Networks with a subnet to serve and fewer ports of DHCP on living hosts than they shall have."""
     wanted = min(service.options.dhcp_agents_per_network, len(alive))
-    table = t.dhcp_bindings
-    served = sa.select(table.c.network_id).where(table.c.host.in_(alive)).group_by(table.c.network_id).having(sa.func.count() >= wanted)
+    table = t.ports
+    served = (
+        sa.select(table.c.network_id)
+        .where(table.c.device_owner == dhcp.OWNER, table.c.host_id.in_(alive))
+        .group_by(table.c.network_id)
+        .having(sa.func.count() >= wanted)
+    )
     query = (
         sa.select(t.subnets.c.network_id)
         .where(t.subnets.c.enable_dhcp, t.subnets.c.ip_version == 4, t.subnets.c.network_id.not_in(served))
