@@ -11,7 +11,6 @@ from pileus.kernel.errors import (
     OverQuota,
     RangeNotSatisfiable,
     TooLarge,
-    Unavailable,
     UnsupportedMedia,
 )
 
@@ -76,7 +75,3 @@ class ImageGone(Gone):
 
 class BadRange(RangeNotSatisfiable):
     pass
-
-
-class DataUnavailable(Unavailable):
-    """The store does not give or take data now."""

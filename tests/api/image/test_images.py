@@ -233,6 +233,8 @@ def test_pages_follow_each_other_in_any_order(images):
         path = page.get("next", "").removeprefix("/v2")
     assert seen == list("abcde")
     assert images.names("limit=0") == []
+    hidden = images.create("theirs", as_=OTHER)
+    images("GET", f"/images?marker={hidden}", ok=400)
     images.put(images.create("f"))
     for order in ("asc", "desc"):
         path, seen = f"/images?limit=1&sort_key=size&sort_dir={order}", []

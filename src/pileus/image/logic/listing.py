@@ -54,10 +54,11 @@ def list_images(
     with service.db.read() as conn:
         start = None
         if marker is not None:
-            found = store.find(conn, marker)
-            if found is None:
+            seen = store.visible(context.project_id, None, everything=sees_everything(context))
+            known = sa.select(images).where(_I.id == marker)
+            start = conn.execute(known if seen is None else known.where(seen)).mappings().first()
+            if start is None:
                 raise BadRequest(f"No image found with ID {marker}")
-            start = found.row
         query = sa.select(images).where(*_conditions(context, wanted))
         page = pagination.page(query, images, sort=sort, marker=start, limit=limit)
         return store.assemble(conn, conn.execute(page).mappings().all())
