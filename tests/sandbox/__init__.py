@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,9 +66,8 @@ class Sandbox:
             raise
 
     def _start(self) -> None:
-        keep = [str(TOP)]
         self._init = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(INSIDE), str(self._base), self.name, *keep],
+            [sys.executable, "-I", "-S", str(INSIDE), str(self._base), self.name, str(TOP), "--", *map(str, self._cgroups)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             preexec_fn=_joiner(self._cgroups), start_new_session=True,
         )  # fmt: skip
@@ -178,8 +176,7 @@ class Sandbox:
             process.kill()
             process.wait()
         self._commands.clear()
-        _remove_cgroups(self._cgroups)
-        shutil.rmtree(self._base, ignore_errors=True)
+        shutil.rmtree(self._base, ignore_errors=True)  # what was written from outside at the last moment
 
 
 class Underlay:
@@ -261,20 +258,6 @@ def _joiner(groups: list[Path]) -> Callable[[], None]:
                 file.write("0")
 
     return join
-
-
-def _remove_cgroups(groups: list[Path]) -> None:
-    """Remove the cgroups bottom up; the processes were killed just before, so the kernel may need a moment."""
-    for group in groups:
-        for _ in range(200):
-            for directory in sorted((p for p in group.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
-                with contextlib.suppress(OSError):
-                    directory.rmdir()
-            with contextlib.suppress(OSError):
-                group.rmdir()
-            if not group.exists():
-                break
-            threading.Event().wait(0.01)
 
 
 @contextlib.contextmanager

@@ -1,14 +1,14 @@
 """The first process of a sandbox: makes the namespaces, the private mounts, then reaps children until its standard input ends.
 
-Run as a plain script (`python -I -S inside.py BASE HOSTNAME`) so that it starts in some 20 ms. It writes its own process id, as
+Run as a plain script (`python -I -S inside.py BASE HOSTNAME KEEP... -- CGROUP...`) so that it starts in some 20 ms. It writes its own process id, as
 its parent sees it, and then `ready` to standard output. When standard input ends or its parent dies, it ends, and with the
 first process of a process namespace the kernel kills everything inside.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import errno
 import fcntl
 import os
 import select
@@ -17,6 +17,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
@@ -149,19 +150,34 @@ def reap_until_told() -> None:
             os.read(reader, 4096)
 
 
-def main(base: str, hostname: str, keep: list[str]) -> int:
-    check(LIBC.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP), "unshare")
+def remove_traces(base: str, groups: list[str]) -> None:
+    """The sandbox's cgroups and files. Its starter may be dead, so this process, which outlives all others, sees to it."""
+    for group in groups:
+        with open(f"{os.path.dirname(group)}/cgroup.procs", "w") as file:
+            file.write("0")  # this process has been in it
+        for _ in range(200):
+            for directory, _, _ in os.walk(group, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+            if not os.path.exists(group):
+                break
+            time.sleep(0.01)  # the kernel may still be burying
+    shutil.rmtree(base, ignore_errors=True)
+
+
+def main(base: str, hostname: str, keep: list[str], groups: list[str]) -> int:
+    check(LIBC.unshare(CLONE_NEWPID), "unshare")
     child = os.fork()
     if child:
         os.write(1, f"{child}\n".encode())
         os.close(0)
         os.close(1)
-        try:
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        except OSError as problem:
-            return problem.errno or errno.ECHILD
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        remove_traces(base, groups)
+        return code
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
+    check(LIBC.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP), "unshare")
     set_up(base, hostname, keep)
     os.write(1, b"ready\n")
     reap_until_told()
@@ -169,4 +185,5 @@ def main(base: str, hostname: str, keep: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    between = sys.argv.index("--")
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:between], sys.argv[between + 1 :]))

@@ -2,11 +2,14 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.sandbox import MARK, CommandFailed, Sandbox
+from tests.guest.stock import wait_until
+from tests.sandbox import MARK, TOP, CommandFailed, Sandbox, possible
 
 
 @pytest.mark.real
@@ -51,3 +54,19 @@ def test_two_hosts_reach_each_other_until_the_wire_is_cut(hosts) -> None:
     assert first.run(ping, check=False).returncode == 1
     underlay.connect(second)
     first.run(["ping", "-c", "5", "-W", "1", "-i", "0.2", underlay.address(second)])
+
+
+@pytest.mark.skipif(not possible(), reason="test hosts need root")
+def test_a_host_vanishes_with_its_starter() -> None:
+    """Even one that is killed: no process, no file and no cgroup stays."""
+    script = (
+        "import sys; from tests.sandbox import Sandbox\n"
+        "h = Sandbox(); h.run(['sh', '-c', 'setsid sleep 4001 &'])\n"
+        "print(h.pid, h.dir.parent, *h._cgroups, flush=True); sys.stdin.read()"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", script], cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pid, *paths = starter.stdout.readline().split()
+    assert all(Path(path).exists() for path in [f"/proc/{pid}", *paths])
+    starter.kill()
+    starter.wait()
+    wait_until("nothing left", lambda: not any(Path(path).exists() for path in [f"/proc/{pid}", *paths]), 20, every=0.1)
