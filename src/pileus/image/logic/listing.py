@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -52,7 +53,7 @@ def list_images(
     if limit == 0 or wanted.nothing:
         return []
     with service.db.read() as conn:
-        start = None
+        start: Mapping[Any, Any] | None = None
         if marker is not None:
             seen = store.visible(context.project_id, None, everything=sees_everything(context))
             known = sa.select(images).where(_I.id == marker)
