@@ -39,7 +39,7 @@ _IMMEDIATE: Mapping[str, Action] = {
     "resume": "resume",
 }
 _START_SECONDS = 15.0
-_PRESS_SECONDS = 10.0
+_PRESS_SECONDS = 5.0
 """A guest that is still booting does not hear its power button: it is pressed again."""
 _POLL_SECONDS = 0.5
 _DEFAULT_TIMEOUT = 60.0
