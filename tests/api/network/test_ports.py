@@ -192,6 +192,13 @@ def test_ports_of_a_shared_network_are_made_without_wishes(net):
         assert net.refused("POST", "/ports", {"port": {"network_id": shared["id"], **wish}}) == (403, "PolicyNotAuthorized")
 
 
+def test_projects_have_no_ports_in_an_external_network(net):
+    outside, _ = net.outside()
+    body = {"port": {"network_id": outside["id"]}}
+    assert net.refused("POST", "/ports", body) == (403, "PolicyNotAuthorized")
+    net("POST", "/ports", body, as_=ADMIN, ok=201)
+
+
 def test_owners_of_a_network_see_and_delete_ports_in_it(net):
     network, _ = net.net()
     theirs = net.make("ports", as_=ADMIN, network_id=network["id"], project_id=OTHER.project_id)

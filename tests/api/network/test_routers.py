@@ -122,6 +122,17 @@ def test_the_address_of_an_interface_may_change(net):
     net("PUT", path, {"subnet_id": second["id"]}, ok=200)
 
 
+def test_a_router_that_its_host_cannot_make_shows_it(net):
+    _, subnet = net.net()
+    router = net.routed(subnet)
+    net.report("host2", routers={router["id"]: "ERROR"})
+    assert net.get("routers", router["id"])["status"] == "ACTIVE"
+    net.report(routers={router["id"]: "ERROR"})
+    assert net.get("routers", router["id"])["status"] == "ERROR"
+    net.report(routers={router["id"]: "ACTIVE"})
+    assert net.get("routers", router["id"])["status"] == "ACTIVE"
+
+
 def test_routers_of_kinds_there_are_not_are_refused(net):
     for kind in ("distributed", "ha"):
         assert net.refused("POST", "/routers", {"router": {kind: True}}) == (403, "PolicyNotAuthorized")

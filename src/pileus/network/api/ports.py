@@ -115,7 +115,13 @@ def show_port(call: Call) -> dict[str, Any]:
 
 
 def _target(call: Call, values: dict[str, Any]) -> dict[str, Any]:
-    return {**c.network_target(call, values["network_id"]), "network_device": values["device_owner"].startswith("network:")}
+    """The network's facts. A project may see an external network without being allowed ports of its own in it."""
+    facts = c.network_target(call, values["network_id"])
+    context = call.context
+    only_seen = facts["router:external"] and not facts["shared"] and facts["network:tenant_id"] != context.project_id
+    if only_seen and not (context.is_admin or context.is_service):
+        raise errors.PolicyNotAuthorized(f"Project {context.project_id} not allowed to create port on this network")
+    return {**facts, "network_device": values["device_owner"].startswith("network:")}
 
 
 @operations("POST", "/ports", rule="create_port", late=True, status=201)

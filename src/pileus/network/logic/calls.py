@@ -57,13 +57,15 @@ def report(service: Service, payload: Payload) -> Payload:
     with changing(service) as change:
         _ports(change, said)
         _floating(change, said)
+        for id, state in _changed_routers(change.conn, said):
+            change.conn.execute(sa.update(t.routers).where(t.routers.c.id == id).values(status=state))
     return {}
 
 
 def _news(service: Service, said: wire.Report) -> bool:
     """Whether a report says anything new: most do not, and cost one read."""
     with service.db.read() as conn:
-        return bool(_changed_ports(conn, said) or _changed_floating(conn, said))
+        return bool(_changed_ports(conn, said) or _changed_floating(conn, said) or _changed_routers(conn, said))
 
 
 def _changed_ports(conn: sa.Connection, said: wire.Report) -> list[Any]:
@@ -96,6 +98,16 @@ def _ports(change: Change, said: wire.Report) -> None:
         if row.device_owner.startswith("compute:") and ids.is_uuid_like(row.device_id):
             up = _state(row, said) == wire.ACTIVE
             change.tell_compute("network-vif-plugged" if up else "network-vif-unplugged", row.device_id, row.id)
+
+
+def _changed_routers(conn: sa.Connection, said: wire.Report) -> list[tuple[str, str]]:
+    """(id, state) of the host's routers whose state differs."""
+    table = t.routers
+    found = []
+    for part in _parts(list(said.routers)):
+        query = sa.select(table.c.id, table.c.status).where(table.c.id.in_(part), table.c.host == said.host)
+        found += [(row.id, said.routers[row.id]) for row in conn.execute(query) if row.status != said.routers[row.id]]
+    return found
 
 
 def _changed_floating(conn: sa.Connection, said: wire.Report) -> list[tuple[str, str]]:
