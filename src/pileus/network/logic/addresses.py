@@ -242,6 +242,9 @@ def _gap(conn: sa.Connection, subnet_id: str, start: int, end: int) -> int | Non
     return conn.execute(query).scalar_one_or_none()
 
 
+_HELD = sa.select(t.allocations.c.subnet_id, t.allocations.c.ip_address).where(t.allocations.c.port_id == sa.bindparam("port"))
+
+
 def give_back(conn: sa.Connection, network_id: str, addresses: Sequence[str]) -> None:
     """Free addresses of a network."""
     if addresses:
@@ -251,9 +254,7 @@ def give_back(conn: sa.Connection, network_id: str, addresses: Sequence[str]) ->
 
 def held(conn: sa.Connection, port_id: str) -> Pairs:
     """The addresses a port has."""
-    table = t.allocations
-    query = sa.select(table.c.subnet_id, table.c.ip_address).where(table.c.port_id == port_id)
-    return [(row[0], row[1]) for row in conn.execute(query)]
+    return [(row[0], row[1]) for row in conn.execute(_HELD, {"port": port_id})]
 
 
 def change(

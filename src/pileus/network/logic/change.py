@@ -148,13 +148,17 @@ def fetch(
 
     SQLite needs no such locks: its writers are alone.
     """
-    query = sa.select(table).where(table.c.id == id)
-    if lock or share:
-        query = query.with_for_update(read=not lock)
-    row = conn.execute(query).first()
+    row = conn.execute(_by_id(table, lock, share), {"wanted": id}).first()
     if row is None:
         raise missing(id)
     return row
+
+
+@functools.cache
+def _by_id(table: sa.Table, lock: bool, share: bool) -> sa.Select[Any]:
+    """Made once for each table: making a statement costs as much as running it."""
+    query = sa.select(table).where(table.c.id == sa.bindparam("wanted"))
+    return query.with_for_update(read=not lock) if lock or share else query
 
 
 def check_revision(row: Any, revision: int | None) -> None:

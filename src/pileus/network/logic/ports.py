@@ -196,10 +196,13 @@ def _join(change: Change, port_id: str, members: Sequence[str]) -> None:
         raise errors.SecurityGroupNotFound(members[0]) from error
 
 
+_MEMBERS = sa.select(t.port_groups.c.security_group_id).where(t.port_groups.c.port_id == sa.bindparam("port"))
+
+
 def state(change: Change, port_id: str, *, lock: bool = False) -> tuple[Any, concerns.PortState]:
     """A port's row and how hosts see it. Raises PortNotFound."""
     row = fetch(change.conn, t.ports, port_id, errors.PortNotFound, lock=lock)
-    members = change.conn.execute(sa.select(t.port_groups.c.security_group_id).where(t.port_groups.c.port_id == port_id)).scalars()
+    members = change.conn.execute(_MEMBERS, {"port": port_id}).scalars()
     return row, concerns.state_of(row, addresses.held(change.conn, port_id), members)
 
 
