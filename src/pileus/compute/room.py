@@ -27,6 +27,7 @@ ROOM = Room(
         "pileus.compute.api.server_metadata",
         "pileus.compute.api.server_tags",
         "pileus.compute.api.server_network",
+        "pileus.compute.api.network_proxies",
         "pileus.compute.api.instance_actions",
         "pileus.compute.api.server_groups",
         "pileus.compute.api.quotas",

@@ -70,3 +70,12 @@ def test_users_keys_are_their_own_and_counted(bare):
     bare("GET", "/os-keypairs?marker=zz", v="2.35", ok=400)
     bare("DELETE", "/os-keypairs/a", ok=202)
     bare("POST", "/os-keypairs", {"keypair": {"name": "d", "public_key": public_key()}}, ok=200)
+
+
+def test_certificates_are_generated_and_imported(bare):
+    made = bare("POST", "/os-keypairs", {"keypair": {"name": "c", "type": "x509"}}, v="2.2", ok=201).json["keypair"]
+    assert made["type"] == "x509" and made["public_key"].startswith("-----BEGIN CERTIFICATE") and made["fingerprint"].count(":") == 19
+    assert "PRIVATE KEY" in made["private_key"]
+    bare("POST", "/os-keypairs", {"keypair": {"name": "d", "type": "x509", "public_key": made["public_key"]}}, v="2.2", ok=201)
+    listed = bare("GET", "/os-keypairs", v="2.2", ok=200).json["keypairs"]
+    assert {k["keypair"]["type"] for k in listed} == {"x509"}

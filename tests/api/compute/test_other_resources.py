@@ -175,3 +175,28 @@ def test_metadata_is_refused_without_the_right_signature(guest):
     guest("/openstack", project=OTHER.project_id, status=404)
     guest("/openstack", server=new(), status=404)
     guest("/openstack", server="", status=400)
+
+
+def test_old_clients_manage_security_groups_through_compute(world):
+    made = world("POST", "/os-security-groups", {"security_group": {"name": "g", "description": "d"}}, ok=200).json["security_group"]
+    assert made == {"id": made["id"], "name": "g", "description": "d", "tenant_id": PROJECT, "rules": []}
+    body = {"security_group_rule": {"parent_group_id": made["id"], "ip_protocol": "tcp", "from_port": 22, "to_port": "22"}}
+    rule = world("POST", "/os-security-group-rules", body, ok=200).json["security_group_rule"]
+    assert (rule["from_port"], rule["to_port"], rule["ip_range"], rule["group"]) == (22, 22, {"cidr": "0.0.0.0/0"}, {})
+    shown = world("GET", f"/os-security-groups/{made['id']}", ok=200).json["security_group"]
+    assert [r["id"] for r in shown["rules"]] == [rule["id"]]
+    for wrong in ({"ip_protocol": "odd"}, {"from_port": 99999}, {"from_port": 23}):
+        world("POST", "/os-security-group-rules", {"security_group_rule": {**body["security_group_rule"], **wrong}}, ok=400)
+    world("DELETE", f"/os-security-group-rules/{rule['id']}", ok=202)
+    world("DELETE", f"/os-security-group-rules/{rule['id']}", ok=404)
+    world("DELETE", f"/os-security-groups/{made['id']}", ok=202)
+    world("GET", f"/os-security-groups/{made['id']}", ok=404)
+    world("POST", "/os-security-groups", {"security_group": {"name": " "}}, ok=400)
+    world("GET", "/os-security-groups", v="2.36", ok=404)
+
+
+def test_the_usage_audit_says_that_no_host_runs_one(world):
+    log = world("GET", "/os-instance_usage_audit_log", as_=ADMIN, ok=200).json["instance_usage_audit_logs"]
+    assert (log["hosts_not_run"], log["num_hosts"], log["num_hosts_done"]) == (["host1"], 1, 0)
+    world("GET", "/os-instance_usage_audit_log/2020-01-01%2000:00:00", as_=ADMIN, ok=200)
+    world("GET", "/os-instance_usage_audit_log/tomorrow", as_=ADMIN, ok=400)

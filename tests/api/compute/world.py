@@ -117,6 +117,27 @@ class FakeNetworks:
     def list_security_groups(self, **filters):
         return self._list("groups", filters)
 
+    def create_security_group(self, body):
+        group = {"id": new(), "tenant_id": PROJECT, "security_group_rules": [], **body}
+        self.groups[group["id"]] = group
+        return dict(group)
+
+    def delete_security_group(self, group_id):
+        del self.groups[group_id]
+
+    def create_security_group_rule(self, body):
+        rule = {"id": new(), "tenant_id": PROJECT, "remote_ip_prefix": None, "remote_group_id": None, **body}
+        self.groups[body["security_group_id"]]["security_group_rules"].append(rule)
+        return dict(rule)
+
+    def delete_security_group_rule(self, rule_id):
+        for group in self.groups.values():
+            for rule in group["security_group_rules"]:
+                if rule["id"] == rule_id:
+                    group["security_group_rules"].remove(rule)
+                    return
+        raise PeerNotFound(f"Security group rule {rule_id} does not exist", status=404)
+
     def list_floatingips(self, **filters):
         return self._list("floatingips", filters)
 

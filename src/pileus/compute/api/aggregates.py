@@ -23,7 +23,7 @@ _HOST = s.obj({"host": s.HOSTNAME}, ["host"])
 
 def _id(call: Call) -> int:
     text = call.params["aggregate_id"]
-    if not text.isdigit() or int(text) > s.MAX_INT:
+    if not text.removeprefix("-").isdigit() or abs(int(text)) > s.MAX_INT:
         raise BadRequest(f"Invalid input for field/attribute id. Value: {text}. id must be an integer")
     return int(text)
 

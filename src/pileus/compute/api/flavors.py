@@ -187,7 +187,7 @@ def create_flavor(call: Call) -> dict[str, Any]:
         "is_public": s.boolean(given.get("os-flavor-access:is_public", True)),
         "description": given.get("description"),
     }
-    flavor = logic.create_flavor(call.service, call.context, values)
+    flavor = logic.create_flavor(call.service, values)
     return {"flavor": full_view(call, flavor, specs=_shows_specs(call))}
 
 

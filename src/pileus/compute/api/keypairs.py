@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from pileus.compute.api import schemas as s
-from pileus.compute.errors import BadRequest
 from pileus.compute.logic import keypairs as logic
 from pileus.kernel import clock
 from pileus.kernel.web import Call, Operations, Reply
@@ -72,13 +71,12 @@ def create_keypair(call: Call) -> Reply:
     given = call.body["keypair"]
     user_id = _user(call, given.get("user_id"))
     logic.check_name(given["name"], also="@." if call.at_least(2, 92) else "")
-    if given.get("type", "ssh") != "ssh":
-        raise BadRequest("Keypair data is invalid: only keys of type ssh are supported")
+    kind = given.get("type", logic.SSH)
     private = None
     public = given.get("public_key")
     if public is None:
-        private, public = logic.generate()
-    row = logic.create_keypair(call.service, call.context.project_id, user_id, given["name"], public)
+        private, public = logic.generate() if kind == logic.SSH else logic.generate_certificate(user_id)
+    row = logic.create_keypair(call.service, call.context.project_id, user_id, given["name"], public, kind)
     view = {**_view(call, row), "user_id": user_id}
     if private is not None:
         view["private_key"] = private

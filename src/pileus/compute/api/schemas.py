@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -113,6 +114,11 @@ def integer(value: Any, name: str, low: int = 0, high: int = MAX_INT) -> int:
             f"Invalid input for field/attribute {name}. Value: {value}. {number} is greater than the maximum of {high}"
         )
     return number
+
+
+def address(value: str | None) -> str | None:
+    """An address in its shortest form; None for an empty one."""
+    return str(ipaddress.ip_address(value)) if value else None
 
 
 def limit_of(call: Call) -> int:

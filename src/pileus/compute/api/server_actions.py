@@ -138,7 +138,13 @@ CONSOLE = s.wrap("os-getConsoleOutput", s.obj({"length": _LENGTH}))
 
 
 @operations(
-    "POST", _PATH, action="os-getConsoleOutput", rule="os_compute_api:os-console-output", late=True, waits=True, body=CONSOLE
+    "POST",
+    _PATH,
+    action="os-getConsoleOutput",
+    rule="os_compute_api:os-console-output",
+    late=True,
+    waits=True,
+    body=CONSOLE,
 )
 def console_output(call: Call) -> dict[str, Any]:
     """Show the end of what the guest wrote to its console"""

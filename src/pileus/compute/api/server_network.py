@@ -6,6 +6,7 @@ from typing import Any
 
 from pileus.compute.api import schemas as s
 from pileus.compute.api.common import server_of
+from pileus.compute.api.network_proxies import security_group_view
 from pileus.compute.api.server_view import addresses_of
 from pileus.compute.errors import BadRequest
 from pileus.compute.logic import networks
@@ -19,8 +20,7 @@ operations = Operations()
 
 def _plain_addresses(call: Call) -> dict[str, list[dict[str, Any]]]:
     row = server_of(call, SERVERS.c.network_info)
-    found = addresses_of(row["network_info"] or [])
-    return {label: [{"version": ip["version"], "addr": ip["addr"]} for ip in listed] for label, listed in found.items()}
+    return addresses_of(row["network_info"] or [], extended=False)
 
 
 @operations("GET", "/servers/{server_id}/ips", rule="os_compute_api:ips:index", late=True)
@@ -124,37 +124,6 @@ def list_security_groups(call: Call) -> dict[str, Any]:
     return {"security_groups": [security_group_view(group) for group in groups]}
 
 
-def security_group_view(group: dict[str, Any]) -> dict[str, Any]:
-    """A security group of the network service in compute's older form; only ingress rules exist there."""
-    return {
-        "id": group["id"],
-        "name": group["name"],
-        "description": group.get("description") or "",
-        "tenant_id": group["tenant_id"],
-        "rules": [rule_view(r) for r in group.get("security_group_rules", ()) if r["direction"] == "ingress"],
-    }
-
-
-def rule_view(rule: dict[str, Any]) -> dict[str, Any]:
-    protocol = rule["protocol"]
-    low, high = rule["port_range_min"], rule["port_range_max"]
-    every = {"icmp": (-1, -1), "tcp": (1, 65535), "udp": (1, 65535)}.get(str(protocol or "").lower(), (None, None))
-    cidr = rule.get("remote_ip_prefix")
-    if not cidr and not rule.get("remote_group_id"):
-        cidr = "::/0" if rule["ethertype"] == "IPv6" else "0.0.0.0/0"
-    return {
-        "id": rule["id"],
-        "parent_group_id": rule["security_group_id"],
-        "ip_protocol": protocol,
-        "from_port": every[0] if low is None else low,
-        "to_port": every[1] if high is None else high,
-        "group": {"tenant_id": rule["tenant_id"], "name": rule["remote_group_id"]}
-        if rule.get("remote_group_id")
-        else {},
-        "ip_range": {"cidr": cidr} if cidr else {},
-    }
-
-
 @operations(
     "GET",
     "/servers/{server_id}/os-virtual-interfaces",
@@ -170,77 +139,3 @@ def virtual_interfaces(call: Call) -> dict[str, Any]:
         for view, vif in zip(found, row["network_info"] or (), strict=True):
             view["net_id"] = vif["network_id"]
     return {"virtual_interfaces": found}
-
-
-_POOLS = "os_compute_api:os-floating-ips"
-_OLD = "2.1-2.35"
-
-
-def _floating_view(item: dict[str, Any], pools: dict[str, str]) -> dict[str, Any]:
-    details = item.get("port_details") or {}
-    return {
-        "id": item["id"],
-        "ip": item["floating_ip_address"],
-        "pool": pools.get(item["floating_network_id"], item["floating_network_id"]),
-        "fixed_ip": item["fixed_ip_address"],
-        "instance_id": details.get("device_id") or None,
-    }
-
-
-def _external(call: Call) -> dict[str, str]:
-    fields = ["id", "name"]
-    found = networks.list_all(call.service, call.context, "networks", router_external=True, fields=fields)
-    return {network["id"]: network["name"] for network in found}
-
-
-@operations("GET", "/os-floating-ip-pools", rule="os_compute_api:os-floating-ip-pools", versions=_OLD)
-def list_pools(call: Call) -> dict[str, Any]:
-    """List external networks as pools of floating IP addresses"""
-    return {"floating_ip_pools": [{"name": name} for name in _external(call).values()]}
-
-
-@operations("GET", "/os-floating-ips", rule=f"{_POOLS}:list", versions=_OLD)
-def list_floating_ips(call: Call) -> dict[str, Any]:
-    """List floating IP addresses"""
-    items = networks.list_all(call.service, call.context, "floatingips", tenant_id=call.context.project_id)
-    pools = _external(call)
-    return {"floating_ips": [_floating_view(item, pools) for item in items]}
-
-
-@operations("GET", "/os-floating-ips/{floating_ip_id}", rule=f"{_POOLS}:show", versions=_OLD)
-def show_floating_ip(call: Call) -> dict[str, Any]:
-    """Show a floating IP address"""
-    floating_ip_id = call.params["floating_ip_id"]
-    item = networks.show_floatingip(call.service, call.context, floating_ip_id)
-    return {"floating_ip": _floating_view(item, _external(call))}
-
-
-@operations("GET", "/os-security-groups", rule="os_compute_api:os-security-groups:get", versions=_OLD)
-def list_groups(call: Call) -> dict[str, Any]:
-    """List the project's security groups"""
-    groups = networks.list_all(call.service, call.context, "security_groups", tenant_id=call.context.project_id)
-    return {"security_groups": [security_group_view(group) for group in groups]}
-
-
-@operations("GET", "/os-security-groups/{group_id}", rule="os_compute_api:os-security-groups:show", versions=_OLD)
-def show_group(call: Call) -> dict[str, Any]:
-    """Show a security group"""
-    group_id = call.params["group_id"]
-    found = networks.list_all(call.service, call.context, "security_groups", id=group_id)
-    if not found:
-        raise NotFound(f"Security group {group_id} not found.")
-    return {"security_group": security_group_view(found[0])}
-
-
-@operations("GET", "/os-networks", rule="os_compute_api:os-networks:list", versions=_OLD)
-def list_networks(call: Call) -> dict[str, Any]:
-    """List networks by id and label"""
-    found = networks.list_all(call.service, call.context, "networks", fields=["id", "name"])
-    return {"networks": [{"id": network["id"], "label": network["name"]} for network in found]}
-
-
-@operations("GET", "/os-tenant-networks", rule="os_compute_api:os-tenant-networks:list", versions=_OLD)
-def list_tenant_networks(call: Call) -> dict[str, Any]:
-    """List networks of the project"""
-    found = networks.list_all(call.service, call.context, "networks", fields=["id", "name"])
-    return {"networks": [{"id": network["id"], "label": network["name"], "cidr": "None"} for network in found]}

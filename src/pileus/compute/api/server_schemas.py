@@ -130,19 +130,10 @@ _UPDATE: dict[str, Any] = {
     "accessIPv6": {"anyOf": [s.IP6, {"enum": ["", None]}]},
 }
 UPDATE = [
-    ("2.1", s.wrap("server", {**s.obj(_UPDATE), "minProperties": 1})),
-    ("2.19", s.wrap("server", {**s.obj({**_UPDATE, "description": s.DESCRIPTION}), "minProperties": 1})),
-    (
-        "2.90",
-        s.wrap(
-            "server",
-            {**s.obj({**_UPDATE, "description": s.DESCRIPTION, "hostname": _HOSTNAME}), "minProperties": 1},
-        ),
-    ),
-    (
-        "2.94",
-        s.wrap("server", {**s.obj({**_UPDATE, "description": s.DESCRIPTION, "hostname": _FQDN}), "minProperties": 1}),
-    ),
+    ("2.1", s.wrap("server", s.obj(_UPDATE))),
+    ("2.19", s.wrap("server", s.obj({**_UPDATE, "description": s.DESCRIPTION}))),
+    ("2.90", s.wrap("server", s.obj({**_UPDATE, "description": s.DESCRIPTION, "hostname": _HOSTNAME}))),
+    ("2.94", s.wrap("server", s.obj({**_UPDATE, "description": s.DESCRIPTION, "hostname": _FQDN}))),
 ]
 
 _REBUILD: dict[str, Any] = {

@@ -30,21 +30,18 @@ def host_id(project_id: str, host: str | None) -> str:
     return hashlib.sha224(f"{project_id}{host}".encode()).hexdigest() if host else ""
 
 
-def addresses_of(info: Sequence[Row]) -> Json:
-    """Network name -> its addresses, as `addresses` shows them."""
+def addresses_of(info: Sequence[Row], *, extended: bool = True) -> Json:
+    """Network name -> its addresses, as `addresses` shows them; `extended` with their types and hardware addresses."""
     found: dict[str, list[Json]] = {}
     for vif in info:
         mac = vif["mac"]
         listed = found.setdefault(vif["label"], [])
         for ip in vif["ips"]:
-            listed.append(
-                {
-                    "version": ip["version"],
-                    "addr": ip["address"],
-                    "OS-EXT-IPS:type": ip["type"],
-                    "OS-EXT-IPS-MAC:mac_addr": mac,
-                }
-            )
+            view = {"version": ip["version"], "addr": ip["address"]}
+            if extended:
+                view["OS-EXT-IPS:type"] = ip["type"]
+                view["OS-EXT-IPS-MAC:mac_addr"] = mac
+            listed.append(view)
     return found
 
 
@@ -137,7 +134,7 @@ class View:
             "flavor": self._flavor(row["flavor"]),
             "created": created,
             "updated": clock.iso(row["updated_at"]) if row["updated_at"] else created,
-            "addresses": addresses_of(row["network_info"] or ()),
+            "addresses": addresses_of(row["network_info"] or (), extended=self.complete),
             "accessIPv4": row["access_ip_v4"] or "",
             "accessIPv6": row["access_ip_v6"] or "",
             "links": self.links(server_id),

@@ -101,7 +101,9 @@ def update_server(call: Call) -> dict[str, Any]:
         "accessIPv4": "access_ip_v4",
         "accessIPv6": "access_ip_v6",
     }
-    changes = {columns[name]: value or None if name.startswith("accessIP") else value for name, value in given.items()}
+    changes = {
+        columns[name]: s.address(value) if name.startswith("accessIP") else value for name, value in given.items()
+    }
     servers.update_server(call.service, row["id"], changes)
     with call.service.db.read() as conn:
         view = View(call, complete=False)
@@ -156,8 +158,8 @@ def _order(call: Call) -> logic.Order:
         config_drive=s.boolean(given.get("config_drive", False)),
         disk_config=given.get("OS-DCF:diskConfig", "MANUAL"),
         admin_pass=given.get("adminPass"),
-        access_ip_v4=given.get("accessIPv4") or None,
-        access_ip_v6=given.get("accessIPv6") or None,
+        access_ip_v4=s.address(given.get("accessIPv4")),
+        access_ip_v6=s.address(given.get("accessIPv6")),
         zone=zone,
         host=host,
         node=node,

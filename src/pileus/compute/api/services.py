@@ -160,7 +160,6 @@ def _zones(call: Call, *, detail: bool) -> list[dict[str, Any]]:
         zone = _zone(call, zones, row)
         available[zone] = available.get(zone, False) or not row["disabled"]
         by_zone.setdefault(zone, {}).setdefault(row["host"], {})[row["binary"]] = {
-            "created_at": clock.iso_micro(row["created_at"]),
             "updated_at": clock.iso_micro(row["updated_at"]),
             "active": not row["disabled"],
             "available": hosts.is_up(options, row),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
+from urllib.parse import unquote
 
 from pileus.compute.api import schemas as s
 from pileus.compute.api.common import server_of
 from pileus.compute.errors import BadRequest
+from pileus.compute.store import hosts as store
+from pileus.compute.store.tables import SERVICES
+from pileus.kernel import clock
 from pileus.kernel.errors import NotFound
 from pileus.kernel.web import Call, Operations
 
@@ -115,3 +120,44 @@ def create_console(call: Call) -> None:
     """Refused: remote consoles are not served"""
     server_of(call)
     raise BadRequest("Remote consoles are not served by this release.")
+
+
+_AUDIT = "os_compute_api:os-instance-usage-audit-log"
+
+
+def _audit(call: Call, before: dt.datetime) -> dict[str, Any]:
+    """The log of the audit that upstream's hosts may run each month; hosts here run none, so all of them are listed as not run."""
+    with call.service.db.read() as conn:
+        hosts = [row["host"] for row in store.services(conn, SERVICES.c.binary == store.COMPUTE)]
+    end = before.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    start = (end - dt.timedelta(days=1)).replace(day=1)
+    return {
+        "hosts_not_run": hosts,
+        "log": {},
+        "num_hosts": len(hosts),
+        "num_hosts_done": 0,
+        "num_hosts_not_run": len(hosts),
+        "num_hosts_running": 0,
+        "overall_status": f"0 of {len(hosts)} hosts done. 0 errors.",
+        "period_beginning": start.isoformat(sep=" "),
+        "period_ending": end.isoformat(sep=" "),
+        "total_errors": 0,
+        "total_instances": 0,
+    }
+
+
+@operations("GET", "/os-instance_usage_audit_log", rule=f"{_AUDIT}:list")
+def list_audit(call: Call) -> dict[str, Any]:
+    """Show the usage audit of the last month"""
+    return {"instance_usage_audit_logs": _audit(call, clock.utcnow())}
+
+
+@operations("GET", "/os-instance_usage_audit_log/{before}", rule=f"{_AUDIT}:show")
+def show_audit(call: Call) -> dict[str, Any]:
+    """Show the usage audit of the month before a moment"""
+    text = unquote(call.params["before"])
+    try:
+        before = clock.parse(text)
+    except ValueError:
+        raise BadRequest(f"Invalid timestamp for date {text}") from None
+    return {"instance_usage_audit_log": _audit(call, before)}

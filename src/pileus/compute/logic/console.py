@@ -40,7 +40,8 @@ def output(service: Service, server: Mapping[str, Any], length: int | None) -> s
         return ""
     wanted = None if length is None or length < 0 else length
     text: str = _ask(service, server, "compute.console", length=wanted)["output"]
-    return text
+    # As upstream counts: what follows the last line break is a line too.
+    return text if wanted is None else "\n".join(text.split("\n")[-wanted:])
 
 
 def diagnostics(service: Service, server: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,16 +78,14 @@ def list_flavors(
     return rows
 
 
-def create_flavor(service: Service, context: Context, values: Mapping[str, Any]) -> Row:
-    """Make a flavor; a private one is given to the project of its maker. Raises `Conflict` for a taken id or name."""
+def create_flavor(service: Service, values: Mapping[str, Any]) -> Row:
+    """Make a flavor; a private one is nobody's yet. Raises `Conflict` for a taken id or name."""
     flavorid = values.get("flavorid") or ids.new_uuid()
     row = {**values, "flavorid": flavorid, "disabled": False, "created_at": clock.utcnow(), "updated_at": None}
     try:
         with service.db.write() as conn:
             key = conn.execute(FLAVORS.insert().values(**row)).inserted_primary_key
             assert key is not None
-            if not row["is_public"] and context.project_id:
-                store.add_project(conn, key[0], context.project_id)
     except sa.exc.IntegrityError as error:
         if is_unique_violation(error, "flavors.flavorid", "uq_flavors_flavorid"):
             raise Conflict(f"Flavor with ID {flavorid} already exists.") from None

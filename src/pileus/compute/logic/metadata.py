@@ -90,10 +90,16 @@ def meta_data(
         found["meta"] = dict(metadata)
     if server["key_data"]:
         found["public_keys"] = {server["key_name"]: server["key_data"]}
-        found["keys"] = [{"name": server["key_name"], "type": "ssh", "data": server["key_data"]}]
+        found["keys"] = [
+            {"name": server["key_name"], "type": _key_type(server["key_data"]), "data": server["key_data"]}
+        ]
     if with_password and server["admin_pass"]:
         found["admin_pass"] = server["admin_pass"]
     return found
+
+
+def _key_type(data: str) -> str:
+    return "x509" if data.startswith("-----BEGIN CERTIFICATE") else "ssh"
 
 
 def _devices(info: Sequence[Json], ports: Sequence[Mapping[str, Any]]) -> list[Json]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,9 @@ def _changes(given: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, An
         "hostname": "hostname",
     }
     found = {column: given[name] for name, column in columns.items() if name in given}
+    for column in ("access_ip_v4", "access_ip_v6"):
+        if found.get(column):
+            found[column] = str(ipaddress.ip_address(found[column]))
     return {**found, "image": dict(image), "image_ref": image["id"]}
 
 
