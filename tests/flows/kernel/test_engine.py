@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from pileus.kernel import clock
 from pileus.kernel.bus import BusUnavailable
+from pileus.kernel.db import in_transaction
 from pileus.kernel.errors import Conflict, ProgrammingError
 from pileus.kernel.flows import Abort, Flow, Retry, Runner, Step, Wait, run_all, store
 from pileus.kernel.testing import MEMBER
@@ -115,7 +116,7 @@ def test_a_failed_step_and_all_before_it_are_undone_in_reverse(service, error):
         (lambda run: None, None),
         (broken, lambda run: undone.append(("2", run.results.get("step2", "unknown")))),
         (lambda run: undone.append("never"), lambda run: undone.append("never")),
-        failed=lambda run, conn, message: ended.append((message, conn.in_transaction())),
+        failed=lambda run, conn, message: ended.append((message, in_transaction())),
     )
     number = start(service)
     run_all(service, {"f": flow})
@@ -587,3 +588,40 @@ def test_the_order_of_starts_holds_though_the_clock_is_set_back(service, virtual
     virtual.advance(1000)
     run_all(service, flow)
     assert order == numbers
+
+
+def test_a_request_that_cancels_and_a_flow_at_work_do_not_lock_each_other(tmp_path, database_url):
+    """Both write the server's row and the flow's, and both in this order: otherwise a database has to kill one of them."""
+    service = building.make(tmp_path, database_url)
+    building.METADATA.create_all(service.db.engine)
+    refused = []
+
+    def touch(run):
+        with run.service.db.write() as conn:
+            building.set_state(conn, run.resource_id, fault=f"{run.step}")
+
+    flow = flow_of(*[(touch, touch)] * 4, name="build", finished=building.BUILD.finished, failed=building.BUILD.failed)
+    building.add(service)
+    for _ in range(10):
+        start(service, "build", "s1")
+    runner = Runner(service, {"build": flow})
+    runner.start()
+
+    def cancel():
+        for _ in range(30):
+            try:
+                with service.db.write() as conn:
+                    building.set_state(conn, "s1", state="DELETING")
+                    service.flows.cancel(conn, "s1")
+            except sa.exc.OperationalError as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=cancel) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    until(lambda: _unfinished(service) == 0, "all flows have ended")
+    runner.stop()
+    service.db.close()
+    assert refused == []

@@ -34,7 +34,7 @@ _after = _After()
 
 
 class _Guard(threading.local):
-    check: Callable[[sa.Connection], None] | None = None
+    check: Callable[[sa.Connection, bool], None] | None = None
 
 
 PATIENCE = 20.0
@@ -134,9 +134,12 @@ class Database:
                         _run(conn, "BEGIN IMMEDIATE")
                     _after.actions = actions
                     try:
-                        if self._guard.check is not None:
-                            self._guard.check(conn)
+                        check = self._guard.check
+                        if check is not None:
+                            check(conn, False)
                         yield conn
+                        if check is not None:
+                            check(conn, True)
                         conn.commit()
                     except BaseException:
                         conn.rollback()
@@ -172,8 +175,10 @@ class Database:
                 fcntl.flock(self._queue, fcntl.LOCK_UN)
 
     @contextlib.contextmanager
-    def guarded(self, check: Callable[[sa.Connection], None]) -> Iterator[None]:
-        """Meanwhile every write of this thread to this database begins with `check`, which raises to forbid it."""
+    def guarded(self, check: Callable[[sa.Connection, bool], None]) -> Iterator[None]:
+        """Meanwhile each write of this thread to this database begins with `check(conn, False)` and ends, before its
+        commit, with `check(conn, True)`. Either raises to have it rolled back.
+        """
         self._guard.check = check
         try:
             yield

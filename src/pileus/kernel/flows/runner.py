@@ -51,6 +51,10 @@ def _can_be_stored(result: object) -> bool:
     return True
 
 
+class _Cancelled(Exception):
+    """Takes back the end of a flow that was cancelled meanwhile."""
+
+
 class Execution:
     """One flow in the hands of one worker. Between two steps it is handed over when `stopping` is set."""
 
@@ -130,6 +134,10 @@ class Execution:
             store.record_step(conn, self.record.id, number, step.name, "started", self.service.host, None)
             return self._is_cancelled(conn)
 
+    def _refuse_cancelled(self, conn: sa.Connection) -> None:
+        if self._is_cancelled(conn):
+            raise _Cancelled
+
     def _is_cancelled(self, conn: sa.Connection) -> bool:
         query = sa.select(store.FLOWS.c.cancel).where(store.FLOWS.c.id == self.record.id)
         return bool(conn.execute(query).scalar_one())
@@ -196,17 +204,22 @@ class Execution:
         self._end("failed", self.record.error or "")
 
     def _end(self, state: str, message: str | None) -> bool:
-        """Record the end and say the last words; False when a cancellation came before the end of success."""
-        with self.service.db.write() as conn:
-            self._own(conn, waiting_for=None)
-            if message is None and self._is_cancelled(conn):
-                return False
-            self._own(conn, state=state, worker_id=None, finished_at=clock.utcnow())
-            if message is None:
-                if self.flow.finished is not None:
-                    self.flow.finished(self.run, conn)
-            elif self.flow.failed is not None:
-                self.flow.failed(self.run, conn, message)
+        """Say the last words and record the end; False when a cancellation came before the end of success.
+
+        The service's rows first, then the flow's: requests lock them in this order too when they cancel or start a flow.
+        """
+        try:
+            with self.service.db.write() as conn:
+                if message is None:
+                    if self.flow.finished is not None:
+                        self.flow.finished(self.run, conn)
+                elif self.flow.failed is not None:
+                    self.flow.failed(self.run, conn, message)
+                self._own(conn, state=state, worker_id=None, finished_at=clock.utcnow(), waiting_for=None)
+                if message is None:
+                    self._refuse_cancelled(conn)
+        except _Cancelled:
+            return False
         age = (clock.utcnow() - self.record.created_at).total_seconds()
         metrics.flow_ended(self.service.name, self.record.kind, state, age)
         return True
@@ -239,9 +252,12 @@ class Execution:
             self._own(conn, step=number)
             store.park(conn, self.record, clock.utcnow() + dt.timedelta(seconds=seconds), reason, attempt)
 
-    def _still_own(self, conn: sa.Connection) -> None:
-        """First in every write of a step to the service's database: who lost the flow must not write for it any more."""
-        if not store.is_owned(conn, self.record.id, self.record.epoch):
+    def _still_own(self, conn: sa.Connection, last: bool) -> None:
+        """Around every write of a step to the service's database: who lost the flow must not write for it any more.
+
+        The flow's row is locked by the last look alone, after the service's rows: requests that cancel do it in this order.
+        """
+        if not store.is_owned(conn, self.record.id, self.record.epoch, lock=last):
             raise LostLease
 
     def _own(self, conn: sa.Connection, **values: object) -> None:

@@ -190,10 +190,11 @@ def update_owned(conn: sa.Connection, flow_id: str, epoch: int, **values: Any) -
     return conn.execute(owned.values(**values)).rowcount > 0
 
 
-def is_owned(conn: sa.Connection, flow_id: str, epoch: int) -> bool:
-    """Whether this epoch owns the flow, and will until this transaction ends: the row is locked."""
+def is_owned(conn: sa.Connection, flow_id: str, epoch: int, *, lock: bool) -> bool:
+    """Whether this epoch owns the flow; with `lock` it will until this transaction ends."""
     owned = sa.and_(FLOWS.c.id == flow_id, FLOWS.c.epoch == epoch, FLOWS.c.state == "running")
-    return conn.execute(sa.select(FLOWS.c.id).where(owned).with_for_update()).first() is not None
+    query = sa.select(FLOWS.c.id).where(owned)
+    return conn.execute(query.with_for_update() if lock else query).first() is not None
 
 
 def began_at(conn: sa.Connection, flow_id: str) -> dt.datetime | None:
