@@ -86,6 +86,8 @@ _SUBNETPOOLS = {
     "get_subnetpool": _any(ADMIN, READER, "rule:shared"),
     **_each("create update", "subnetpool", "is_default", ADMIN),
     **_each("create", "subnetpool", "shared", ADMIN),
+    "add_prefixes": _any(ADMIN, MEMBER),
+    "remove_prefixes": _any(ADMIN, MEMBER),
 }
 
 _NET_SIDE = _any(ADMIN, SERVICE, NET_OWNER_MEMBER)

@@ -79,6 +79,21 @@ def test_prefixes_are_added_and_never_taken_away(net):
     net.delete("subnetpools", pool["id"])
 
 
+def test_prefixes_come_and_go_one_by_one(net):
+    pool = net.make("subnetpools", name="p", prefixes=["10.0.0.0/24"], min_prefixlen=24)
+    path = f"/subnetpools/{pool['id']}"
+    added = net("PUT", path + "/add_prefixes", {"prefixes": ["10.0.1.0/24", "10.8.0.0/24"]}, ok=200).json
+    assert added == {"prefixes": ["10.0.0.0/23", "10.8.0.0/24"]}
+    network = net.make("networks")
+    net.make("subnets", network_id=network["id"], subnetpool_id=pool["id"])
+    assert net.refused("PUT", path + "/remove_prefixes", {"prefixes": ["10.0.0.0/23"]}) == (400, "IllegalSubnetPoolUpdate")
+    left = net("PUT", path + "/remove_prefixes", {"prefixes": ["10.0.1.0/24"]}, ok=200).json
+    assert left == {"prefixes": ["10.0.0.0/24", "10.8.0.0/24"]}
+    for body in ({}, {"prefixes": ["x"]}, {"prefixes": [], "more": 1}):
+        assert net.refused("PUT", path + "/add_prefixes", body)[0] == 400
+    assert net.refused("PUT", path + "/add_prefixes", {"prefixes": ["10.9.0.0/24"]}, as_=OTHER) == (404, "SubnetPoolNotFound")
+
+
 def test_pools_of_others_are_seen_when_shared(net):
     mine = net.make("subnetpools", name="mine", prefixes=["10.0.0.0/16"])
     shared = net.make("subnetpools", as_=ADMIN, name="shared", prefixes=["10.0.0.0/16"], shared=True)

@@ -50,6 +50,7 @@ _EXTENSIONS: dict[str, tuple[str, str]] = {
     "standard-attr-timestamp": ("Timestamps", "When a resource was made and last changed."),
     "stateful-security-group": ("Stateful security group", "Groups that know connections, or do not."),
     "subnet_allocation": ("Subnet allocation", "Subnets taken from pools."),
+    "subnetpool-prefix-ops": ("Subnet pool prefixes", "Prefixes of a pool added and removed one by one."),
     "subnet-service-types": ("Subnet service types", "Subnets kept for ports of certain owners."),
 }
 _UPDATED = "2026-01-01T00:00:00-00:00"

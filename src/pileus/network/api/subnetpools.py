@@ -8,6 +8,7 @@ from pileus.kernel.web import Call, Operations
 from pileus.network.api import attributes as a
 from pileus.network.api import collection as c
 from pileus.network.api.attributes import Attribute
+from pileus.network.errors import HTTPBadRequest
 from pileus.network.logic import subnetpools as logic
 from pileus.network.store.kinds import SUBNETPOOL
 
@@ -62,6 +63,29 @@ def update_subnetpool(call: Call) -> dict[str, Any]:
     _, values = c.parse_change(call, SUBNETPOOL, ATTRIBUTES, call.params["id"])
     values.pop("address_scope_id", None)
     return c.answer(call, SUBNETPOOL, logic.update_pool(call.service, call.params["id"], values, c.revision(call)))
+
+
+def _named_prefixes(call: Call, rule: str) -> list[str]:
+    c.authorize(call, rule, c.find(call, SUBNETPOOL, call.params["id"]))
+    if not isinstance(call.body, dict) or set(call.body) != {"prefixes"}:
+        raise HTTPBadRequest("a list named prefixes is wanted, and nothing else")
+    try:
+        prefixes: list[str] = a.list_of(a.cidr, unique=True)(call.body["prefixes"])
+    except ValueError as error:
+        raise HTTPBadRequest(f"Invalid input for prefixes. Reason: {error}.") from None
+    return prefixes
+
+
+@operations("PUT", "/subnetpools/{id}/add_prefixes", rule="add_prefixes", late=True)
+def add_prefixes(call: Call) -> dict[str, Any]:
+    """Add prefixes to a subnet pool."""
+    return {"prefixes": logic.add_prefixes(call.service, call.params["id"], _named_prefixes(call, "add_prefixes"))}
+
+
+@operations("PUT", "/subnetpools/{id}/remove_prefixes", rule="remove_prefixes", late=True)
+def remove_prefixes(call: Call) -> dict[str, Any]:
+    """Remove prefixes from which no subnet is."""
+    return {"prefixes": logic.remove_prefixes(call.service, call.params["id"], _named_prefixes(call, "remove_prefixes"))}
 
 
 @operations("DELETE", "/subnetpools/{id}", rule="delete_subnetpool", late=True, status=204)

@@ -127,6 +127,42 @@ def _extended(row: Any, texts: Sequence[str]) -> list[str]:
 
 
 @command
+def add_prefixes(service: Service, pool_id: str, texts: Sequence[str]) -> list[str]:
+    """Add prefixes; all the pool then has. Raises SubnetPoolNotFound, IllegalSubnetPoolUpdate."""
+    with changing(service) as change:
+        row = fetch(change.conn, t.subnetpools, pool_id, errors.SubnetPoolNotFound, lock=True)
+        wanted = _extended(row, [*row.prefixes, *texts])
+        update(change.conn, t.subnetpools, pool_id, {"prefixes": wanted})
+        return wanted
+
+
+@command
+def remove_prefixes(service: Service, pool_id: str, texts: Sequence[str]) -> list[str]:
+    """Remove prefixes from which no subnet is; what the pool then has. Raises SubnetPoolNotFound, IllegalSubnetPoolUpdate."""
+    with changing(service) as change:
+        row = fetch(change.conn, t.subnetpools, pool_id, errors.SubnetPoolNotFound, lock=True)
+        left = _prefixes(row)
+        for gone in _merged(texts):
+            if any(gone.overlaps(prefix) for _, prefix in _taken(change, pool_id)):
+                raise errors.IllegalSubnetPoolUpdate(f"Illegal subnetpool update: subnets are allocated from {gone}.")
+            left = [part for prefix in left for part in _without(prefix, gone)]
+        if not left:
+            raise errors.IllegalSubnetPoolUpdate("Illegal subnetpool update: a subnet pool needs a prefix.")
+        wanted = [str(prefix) for prefix in sorted(left)]
+        update(change.conn, t.subnetpools, pool_id, {"prefixes": wanted})
+        return wanted
+
+
+def _without(prefix: IpNetwork, gone: IpNetwork) -> list[IpNetwork]:
+    """What of a prefix is left without another."""
+    if prefix.version != gone.version or not prefix.overlaps(gone):
+        return [prefix]
+    if prefix.subnet_of(gone):  # type: ignore[arg-type]
+        return []
+    return list(prefix.address_exclude(gone))  # type: ignore[arg-type]
+
+
+@command
 def delete_pool(service: Service, pool_id: str, revision: int | None = None) -> None:
     """Delete a pool from which no subnet is. Raises SubnetPoolNotFound, SubnetPoolDeleteError."""
     with changing(service) as change:
