@@ -168,6 +168,8 @@ def test_reshaping_moves_inventory_and_allocations_together(placement):
     assert placement.used(host) == {"DISK_GB": 1}
     assert placement.used(numa) == {"VCPU": 4}
     assert code(placement("POST", "/reshaper", body, as_=SERVICE, ok=409)) == "placement.concurrent_update"
+    body["inventories"][host]["resource_provider_generation"] = 2**62
+    assert code(placement("POST", "/reshaper", body, as_=SERVICE, ok=409)) == "placement.concurrent_update"
 
 
 @pytest.mark.parametrize("broken", ["in use", "no such provider", "stale consumer"])

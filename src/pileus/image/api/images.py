@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -44,7 +45,8 @@ IMAGE: dict[str, Any] = {
 _SORT_KEYS = ("name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at")
 _LISTED = frozenset({"name", "status", "id", "disk_format", "container_format"})
 _EXACT = frozenset({"checksum", "os_hash_algo", "os_hash_value", "owner"})
-_NUMBERS = frozenset({"size", "virtual_size", "min_disk", "min_ram"})
+_NUMBERS = {"size": 2**63 - 1, "virtual_size": 2**63 - 1, "min_disk": 2**31 - 1, "min_ram": 2**31 - 1}
+_NUMBER = re.compile(r"\d{1,19}\Z", re.ASCII)
 _FLAGS = frozenset({"protected", "os_hidden"})
 _MOMENTS = frozenset({"created_at", "updated_at"})
 _PAGING = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir"})
@@ -162,8 +164,9 @@ def _filter(call: Call) -> Filter:
         elif name in _FLAGS:
             equal[name] = [_flag(name, value)]
         elif name in _NUMBERS:
-            nothing = nothing or not value.lstrip("-").isdigit()
-            equal[name] = [int(value) if not nothing else None]
+            number = int(value) if _NUMBER.match(value) else None
+            nothing = nothing or number is None or number > _NUMBERS[name]
+            equal[name] = [number]
         elif name in _MOMENTS:
             moments.append((name, *_moment(name, value)))
         else:
@@ -200,7 +203,7 @@ def _flag(name: str, value: str) -> bool:
 def _bound(value: str | None) -> int | None:
     if value is None:
         return None
-    if not value.isdigit():
+    if not (value.isascii() and value.isdigit()) or len(value) > 4000:
         raise BadRequest("Unable to filter on a range with a non-numeric value.")
     return min(int(value), 2**63 - 1)
 

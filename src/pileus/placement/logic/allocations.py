@@ -80,7 +80,10 @@ def reshape(service: Service, stocks: Sequence[NewStock], changes: Sequence[Chan
         unknown = providers.unknown_resource_classes(conn, {name for stock in stocks for name in stock.inventories})
         if unknown:
             raise BadRequest(f"No such resource class {', '.join(unknown)}.")
+        rows = providers.lock(conn, ids.values())
         for stock in sorted(stocks, key=lambda item: ids[item.provider]):
+            if rows[ids[stock.provider]]["generation"] != stock.generation:
+                raise ConcurrentUpdate("resource provider generation conflict")
             providers.touch(conn, ids[stock.provider], stock.generation)
             providers.put_inventories(conn, ids[stock.provider], stock.inventories)
         _apply(service, conn, changes, reshaping=True)
