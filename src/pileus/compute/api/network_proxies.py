@@ -8,6 +8,7 @@ from pileus.clients.base import PeerConflict, PeerError, PeerNotFound
 from pileus.compute.api import schemas as s
 from pileus.compute.errors import BadRequest
 from pileus.compute.logic import networks
+from pileus.kernel import ids
 from pileus.kernel.errors import Failure, Forbidden, NotFound
 from pileus.kernel.web import Call, Operations
 
@@ -135,10 +136,9 @@ def _told(error: PeerError) -> Failure:
 
 def _group_body(call: Call) -> dict[str, str]:
     given = call.body["security_group"]
-    name = (given["name"] or "").strip()
-    if not name:
+    if not (given["name"] or "").strip():
         raise BadRequest("Security group name should not be empty.")
-    return {"name": name, "description": (given.get("description") or "").strip()}
+    return {"name": given["name"], "description": given.get("description") or ""}
 
 
 def _group_id(call: Call) -> str:
@@ -232,6 +232,8 @@ def create_rule(call: Call) -> dict[str, Any]:
     """Create a rule of a security group"""
     body = _rule_body(call.body["security_group_rule"])
     group_id = body["security_group_id"]
+    if not ids.is_uuid_like(group_id):
+        raise BadRequest(f"Invalid security group id {group_id}: it must be a UUID.")
     if not networks.list_all(call.service, call.context, "security_groups", id=group_id):
         raise NotFound(f"Security group {group_id} not found.")
     try:
