@@ -1,0 +1,117 @@
+"""What is set right without any request."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from pileus.compute.logic import placement
+from pileus.compute.loops.leftovers import deleted_retention, orphaned_allocations, orphaned_ports
+from pileus.compute.loops.services import compute_services
+from pileus.compute.loops.states import server_states
+from pileus.compute.store import servers as store
+from pileus.kernel import clock
+from pileus.kernel.context import service_context
+from pileus.kernel.testing import ADMIN
+from tests.api.compute.world import NETWORK
+
+LONG_AGO = dt.timedelta(days=30)
+
+
+def change(world, server_id, **values):
+    with world.service.db.write() as conn:
+        assert store.update(conn, server_id, **values)
+
+
+def delete(world, server_id):
+    world("DELETE", f"/servers/{server_id}", ok=204)
+    world.settle()
+
+
+def test_claims_of_deleted_servers_are_freed(world):
+    server_id = world.boot(networks="none")
+    held = world.allocations(server_id)
+    delete(world, server_id)
+    placement.claim(world.service, service_context("compute"), server_id, held, project_id="p", user_id="u")
+    orphaned_allocations(world.service)
+    assert world.allocations(server_id) == {}
+
+
+def test_ports_of_deleted_servers_are_removed_and_given_ones_released(world):
+    given = world.networks.create_port({"network_id": NETWORK})
+    server_id = world.boot(networks=[{"port": given["id"]}, {"uuid": NETWORK}])
+    made = next(p for p in world.networks.ports.values() if p["id"] != given["id"])
+    delete(world, server_id)
+    world.networks.ports[made["id"]] = {**made, "device_id": server_id}
+    world.networks.ports[given["id"]]["device_id"] = server_id
+    orphaned_ports(world.service)
+    assert list(world.networks.ports) == [given["id"]] and world.networks.ports[given["id"]]["device_id"] == ""
+
+
+def test_a_guest_that_switched_itself_off_is_shown_as_stopped(world):
+    server_id = world.boot(networks="none")
+    change(world, server_id, updated_at=clock.utcnow() - LONG_AGO)
+    world.hosts["host1"].happen(server_id, "shutdown")
+    world.report("host1")
+    assert world.server(server_id)["status"] == "SHUTOFF"
+
+
+def test_a_fresh_change_is_not_overwritten_by_an_older_report(world):
+    server_id = world.boot(networks="none")
+    world.hosts["host1"].happen(server_id, "shutdown")
+    world.report("host1")
+    assert world.server(server_id)["status"] == "ACTIVE"
+
+
+def test_what_runs_although_it_was_stopped_is_stopped_again(world):
+    server_id = world.boot(networks="none")
+    world.act(server_id, "os-stop")
+    change(world, server_id, updated_at=clock.utcnow() - LONG_AGO)
+    world.hosts["host1"].happen(server_id, "running")
+    world.report("host1")
+    server_states(world.service)
+    world.settle()
+    assert world.hosts["host1"].state(server_id) == "shutdown"
+    assert world.server(server_id)["status"] == "SHUTOFF"
+
+
+def test_a_task_without_work_is_taken_off(world):
+    server_id = world.boot(networks="none")
+    change(world, server_id, task_state="pausing", updated_at=clock.utcnow() - LONG_AGO)
+    server_states(world.service)
+    assert world.server(server_id)["OS-EXT-STS:task_state"] is None
+    change(world, server_id, task_state="deleting", updated_at=clock.utcnow() - LONG_AGO)
+    server_states(world.service)
+    world.settle()
+    world("GET", f"/servers/{server_id}", ok=404)
+
+
+def test_old_deleted_servers_are_forgotten(world):
+    server_id = world.boot(networks="none")
+    delete(world, server_id)
+    from pileus.compute.store.tables import SERVERS
+
+    with world.service.db.write() as conn:
+        conn.execute(SERVERS.update().values(deleted_at=clock.utcnow() - LONG_AGO))
+    deleted_retention(world.service)
+    with world.service.db.read() as conn:
+        assert store.get_even_deleted(conn, server_id) is None
+
+
+def test_the_controller_is_among_the_services(world):
+    compute_services(world.service)
+    found = world("GET", "/os-services", as_=ADMIN, ok=200).json["services"]
+    assert {(s["binary"], s["zone"]) for s in found} == {("nova-compute", "nova"), ("nova-conductor", "internal"), ("nova-scheduler", "internal")}
+
+
+def test_a_host_is_told_what_it_shall_have(world):
+    server_id = world.boot()
+    full = world.client.call("compute.desired", {"host": "host1", "since": 0})
+    assert full["full"] and [s["id"] for s in full["servers"]] == [server_id]
+    assert full["servers"][0]["power_state"] == "running" and full["servers"][0]["doc"]["nics"]
+    world.act(server_id, "os-stop")
+    later = world.client.call("compute.desired", {"host": "host1", "since": full["version"]})
+    assert not later["full"] and later["servers"][0]["power_state"] == "shutdown"
+    delete(world, server_id)
+    last = world.client.call("compute.desired", {"host": "host1", "since": later["version"]})
+    assert list(last["gone"]) == [server_id] and list(last["servers"]) == []
+    assert list(world.client.call("compute.desired", {"host": "host1", "since": 0})["gone"]) == [server_id]
