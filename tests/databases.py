@@ -55,7 +55,7 @@ class PostgreSQL:
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres")
         self._run("initdb", "-D", str(self.folder / "data"), "--auth=trust", "-N", "-U", "postgres", "-E", "UTF8")
-        flags = f"-k {self.folder} -c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+        flags = f"-k {self.folder} -c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=400"
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-o", flags, "-l", str(self.folder / "log"), "-w", "start")
 
     def _run(self, *command: str) -> None:
@@ -68,11 +68,11 @@ class PostgreSQL:
         return f"postgresql+psycopg://postgres@/{database}?host={self.folder}"
 
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
+    def database(self, name: str = "") -> Iterator[str]:
         """The URL of an empty database, dropped afterwards."""
         import psycopg
 
-        name = "t" + uuid.uuid4().hex
+        name = name or "t" + uuid.uuid4().hex
         with psycopg.connect(f"postgresql://postgres@/postgres?host={self.folder}", autocommit=True) as conn:
             conn.execute(f"CREATE DATABASE {name}")
             try:
@@ -116,13 +116,16 @@ class MariaDB:
             return False
         return True
 
+    def url(self, database: str) -> str:
+        return f"mysql://root@localhost/{database}?unix_socket={self.socket}"
+
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
+    def database(self, name: str = "") -> Iterator[str]:
         """The URL of an empty database, dropped afterwards."""
-        name = "t" + uuid.uuid4().hex
+        name = name or "t" + uuid.uuid4().hex
         self._execute(f"CREATE DATABASE {name}")
         try:
-            yield f"mysql://root@localhost/{name}?unix_socket={self.socket}"
+            yield self.url(name)
         finally:
             self._execute(f"DROP DATABASE {name}")
 
@@ -139,6 +142,23 @@ class MariaDB:
         self.process.kill()
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+SERVICES = ("identity", "placement", "image", "network", "compute")
+
+
+@contextlib.contextmanager
+def cloud_url(kind: str) -> Iterator[str]:
+    """The URL for `database.url` of a whole cloud: empty where SQLite is meant, with `{service}` in it elsewhere."""
+    if kind == "sqlite":
+        yield ""
+        return
+    server = _server(kind)
+    with contextlib.ExitStack() as stack:
+        prefix = "c" + uuid.uuid4().hex[:12] + "_"
+        for service in SERVICES:
+            stack.enter_context(server.database(prefix + service))
+        yield server.url(prefix + "{service}")
 
 
 _servers: dict[str, PostgreSQL | MariaDB] = {}

@@ -99,11 +99,19 @@ class Cloud:
 
 
 class ThrowAway:
-    """Context manager: a simulated cloud on this machine that is removed at the end."""
+    """Context manager: a simulated cloud on this machine that is removed at the end.
+
+    `settings` are environment variables of its commands (`PILEUS_DATABASE__URL`), `toml` is the text of its pileus.toml.
+    """
+
+    def __init__(self, settings: Mapping[str, str] | None = None, toml: str = "") -> None:
+        self.settings, self.toml = settings, toml
 
     def __enter__(self) -> Cloud:
         self.home = Path(tempfile.mkdtemp(prefix="pileus-cloud-"))
-        self.cloud = Cloud(self.home)
+        if self.toml:
+            (self.home / "pileus.toml").write_text(self.toml)
+        self.cloud = Cloud(self.home, settings=self.settings)
         try:
             self.cloud.up()
         except BaseException:

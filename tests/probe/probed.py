@@ -9,8 +9,10 @@ import signal
 import sqlite3
 from pathlib import Path
 
+import sqlalchemy as sa
 from pileus.cli.session import Session, load_config
 from pileus.kernel import clock
+from pileus.kernel.db import Database
 from pileus.kernel.errors import Failure
 from tools.cloud import Cloud, ThrowAway
 
@@ -42,6 +44,14 @@ class Probed:
 
     def rows(self, service: str, query: str) -> list[tuple[object, ...]]:
         """What a database holds, read beside the running cloud."""
+        config = load_config(self.home)
+        if config.database.url:
+            db = Database(config.database_url(service), service)
+            try:
+                with db.read() as conn:
+                    return sorted((tuple(row) for row in conn.execute(sa.text(query))), key=str)
+            finally:
+                db.close()
         with contextlib.closing(sqlite3.connect(f"file:{self.home}/databases/{service}.sqlite?mode=ro", uri=True, timeout=20)) as db:
             return db.execute(query).fetchall()
 
