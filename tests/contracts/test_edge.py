@@ -388,3 +388,19 @@ def test_a_slow_answer_is_given_though_the_next_head_is_begun(port):
             get(port, "/served/v1/download/100")
         served.held.set()
         assert raw.answer()[0] == 200
+
+
+def test_logins_wait_in_a_pool_of_their_own(tmp_path):
+    from pileus.identity.room import ROOM
+    from pileus.kernel.config import load
+    from pileus.server.edge import Gateway
+
+    class App:
+        logins = ROOM.logins
+
+    gateway = Gateway({}, load(tmp_path, {}, environ={}))
+    login = gateway._pool_of("POST", App(), "/v3/auth/tokens")
+    assert login is gateway._pool_of("POST", App(), "/v3/auth/tokens/")
+    assert login is not gateway._pool_of("GET", App(), "/v3/auth/tokens")
+    assert gateway._pool_of("GET", App(), "/v3/users") is gateway._pool_of("POST", object(), "/v3/auth/tokens")
+    gateway.close()

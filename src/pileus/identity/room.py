@@ -38,5 +38,6 @@ ROOM = Room(
         "pileus.identity.api.limits",
     ),
     bootstrap="pileus.identity.logic.bootstrap:bootstrap",
+    logins=frozenset({("POST", "/v3/auth/tokens")}),
     revision="pileus.identity.logic.state:revision_of",
 )

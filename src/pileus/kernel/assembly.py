@@ -48,6 +48,7 @@ def make_app(room: Room, service: Service, authenticator: Authenticator) -> Appl
         authenticator,
         room.microversions,
         identity_url=f"{service.config.base_url}/identity",
+        logins=room.logins,
     )
 
 

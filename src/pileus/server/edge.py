@@ -13,6 +13,7 @@ import contextlib
 import io
 import ipaddress
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -56,6 +57,7 @@ class Gateway:
         api = config.api
         self._requests = concurrent.futures.ThreadPoolExecutor(api.threads, thread_name_prefix="request")
         self._streams = concurrent.futures.ThreadPoolExecutor(api.stream_threads, thread_name_prefix="stream")
+        self._logins = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="login")
         self._trusted = [ipaddress.ip_network(text) for text in api.trusted_proxies]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +93,7 @@ class Gateway:
         else:
             body = await self._whole(receive, int(length or 0))
             environ["wsgi.input"] = io.BytesIO(body)
-            pool = self._requests
+            pool = self._pool_of(environ["REQUEST_METHOD"], app, path)
             pump = None
         try:
             status, headers, chunks = await loop.run_in_executor(pool, _call, app, environ)
@@ -111,6 +113,10 @@ class Gateway:
         if unread:
             await _swallow(receive)
         await send({"type": "http.response.body", "body": b""})
+
+    def _pool_of(self, method: str, app: Wsgi, path: str) -> concurrent.futures.Executor:
+        """Logins wait for each other in a pool of one thread per core, never in the threads of all other requests."""
+        return self._logins if (method, path.rstrip("/")) in getattr(app, "logins", ()) else self._requests
 
     async def _stream(self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop, chunks: Any) -> None:
         """Send what the iterator gives, as fast as the client takes it and as long as it is there."""
@@ -209,6 +215,7 @@ class Gateway:
     def close(self) -> None:
         """Let requests under way end."""
         self._requests.shutdown(wait=True)
+        self._logins.shutdown(wait=True)
         self._streams.shutdown(wait=True, cancel_futures=True)
 
 

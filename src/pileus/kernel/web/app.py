@@ -63,12 +63,14 @@ class Application:
         authenticator: Authenticator,
         microversions: Microversions | None = None,
         identity_url: str = "",
+        logins: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
         self.service = service
         self.operations = tuple(operations)
         self.style = style
         self.authenticator = authenticator
         self.microversions = microversions
+        self.logins = logins
         self._challenge = f'Keystone uri="{identity_url}"'
         self.hosts = threading.BoundedSemaphore(max(1, service.config.api.threads // 2))
         self._max_body = service.config.api.max_body
