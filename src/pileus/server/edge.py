@@ -84,6 +84,7 @@ class Gateway:
             return
         loop = asyncio.get_running_loop()
         upload: _Upload | None = None
+        pool: concurrent.futures.Executor
         if chunked or int(length or 0) > _SMALL:
             upload = _Upload(receive, loop, self.config.api.idle_timeout)
             environ["wsgi.input"] = upload
