@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pileus.clients.base import PeerConflict, PeerError, PeerNotFound
 from pileus.compute.api import schemas as s
 from pileus.compute.errors import BadRequest
 from pileus.compute.logic import networks
+from pileus.compute.logic import security_groups as logic
 from pileus.kernel import ids
-from pileus.kernel.errors import Failure, Forbidden, NotFound
 from pileus.kernel.web import Call, Operations
 
 operations = Operations()
@@ -99,11 +98,8 @@ def list_groups(call: Call) -> dict[str, Any]:
 @operations("GET", "/os-security-groups/{group_id}", rule="os_compute_api:os-security-groups:show", versions=_OLD)
 def show_group(call: Call) -> dict[str, Any]:
     """Show a security group"""
-    group_id = call.params["group_id"]
-    found = networks.list_all(call.service, call.context, "security_groups", id=group_id)
-    if not found:
-        raise NotFound(f"Security group {group_id} not found.")
-    return {"security_group": security_group_view(found[0])}
+    found = logic.get_group(call.service, call.context, call.params["group_id"])
+    return {"security_group": security_group_view(found)}
 
 
 @operations("GET", "/os-networks", rule="os_compute_api:os-networks:list", versions=_OLD)
@@ -125,15 +121,6 @@ _GROUP = s.wrap("security_group", s.obj({"name": _GROUP_TEXT, "description": _GR
 _GROUPS_RULE = "os_compute_api:os-security-groups"
 
 
-def _told(error: PeerError) -> Failure:
-    """The network service's refusal as compute says it."""
-    if isinstance(error, PeerNotFound):
-        return NotFound(error.message)
-    if isinstance(error, PeerConflict) and "OverQuota" in str(error.body):
-        return Forbidden("Quota exceeded, too many security groups.")
-    return BadRequest(error.message)
-
-
 def _group_body(call: Call) -> dict[str, str]:
     given = call.body["security_group"]
     if not (given["name"] or "").strip():
@@ -141,43 +128,24 @@ def _group_body(call: Call) -> dict[str, str]:
     return {"name": given["name"], "description": given.get("description") or ""}
 
 
-def _group_id(call: Call) -> str:
-    group_id = call.params["group_id"]
-    if not networks.list_all(call.service, call.context, "security_groups", id=group_id):
-        raise NotFound(f"Security group {group_id} not found.")
-    return group_id
-
-
 @operations("POST", "/os-security-groups", rule=f"{_GROUPS_RULE}:create", versions=_OLD, body=_GROUP)
 def create_group(call: Call) -> dict[str, Any]:
     """Create a security group"""
-    try:
-        made = call.service.clients.network(call.context).create_security_group(_group_body(call))
-    except PeerError as error:
-        raise _told(error) from error
+    made = logic.create_group(call.service, call.context, _group_body(call))
     return {"security_group": security_group_view(made)}
 
 
 @operations("PUT", "/os-security-groups/{group_id}", rule=f"{_GROUPS_RULE}:update", versions=_OLD, body=_GROUP)
 def update_group(call: Call) -> dict[str, Any]:
     """Change a security group's name and description"""
-    group_id = _group_id(call)
-    try:
-        body = {"security_group": _group_body(call)}
-        found = call.service.clients.network(call.context).put(f"/v2.0/security-groups/{group_id}", body)
-    except PeerError as error:
-        raise _told(error) from error
-    return {"security_group": security_group_view(found["security_group"])}
+    changed = logic.update_group(call.service, call.context, call.params["group_id"], _group_body(call))
+    return {"security_group": security_group_view(changed)}
 
 
 @operations("DELETE", "/os-security-groups/{group_id}", rule=f"{_GROUPS_RULE}:delete", versions=_OLD, status=202)
 def delete_group(call: Call) -> None:
     """Delete a security group"""
-    group_id = _group_id(call)
-    try:
-        call.service.clients.network(call.context).delete_security_group(group_id)
-    except PeerError as error:
-        raise _told(error) from error
+    logic.delete_group(call.service, call.context, call.params["group_id"])
 
 
 _PORT = {"type": ["integer", "string", "null"]}
@@ -231,19 +199,13 @@ def _rule_body(given: dict[str, Any]) -> dict[str, Any]:
 def create_rule(call: Call) -> dict[str, Any]:
     """Create a rule of a security group"""
     body = _rule_body(call.body["security_group_rule"])
-    group_id = body["security_group_id"]
-    if not ids.is_uuid_like(group_id):
-        raise BadRequest(f"Invalid security group id {group_id}: it must be a UUID.")
-    if not networks.list_all(call.service, call.context, "security_groups", id=group_id):
-        raise NotFound(f"Security group {group_id} not found.")
-    try:
-        made = call.service.clients.network(call.context).create_security_group_rule(body)
-    except PeerError as error:
-        raise _told(error) from error
+    if not ids.is_uuid_like(body["security_group_id"]):
+        raise BadRequest(f"Invalid security group id {body['security_group_id']}: it must be a UUID.")
+    made = logic.create_rule(call.service, call.context, body)
     view = rule_view(made)
     if made.get("remote_group_id"):
-        groups = networks.list_all(call.service, call.context, "security_groups", id=made["remote_group_id"])
-        view["group"] = {"tenant_id": made["tenant_id"], "name": groups[0]["name"] if groups else ""}
+        remote = logic.get_group(call.service, call.context, made["remote_group_id"])
+        view["group"] = {"tenant_id": made["tenant_id"], "name": remote["name"]}
     return {"security_group_rule": view}
 
 
@@ -252,7 +214,4 @@ def create_rule(call: Call) -> dict[str, Any]:
 )
 def delete_rule(call: Call) -> None:
     """Delete a rule of a security group"""
-    try:
-        call.service.clients.network(call.context).delete_security_group_rule(call.params["rule_id"])
-    except PeerError as error:
-        raise _told(error) from error
+    logic.delete_rule(call.service, call.context, call.params["rule_id"])
