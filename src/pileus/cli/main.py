@@ -34,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     down.add_argument("--guests", action="store_true", help="end guests and networks too")
     status = add("status", "pileus.cli.state:status", "what runs; exit code 0 when everything does")
     status.add_argument("--json", action="store_true")
+    doctor = add("doctor", "pileus.cli.doctor:run", "what is broken here and what to do; exit code 0 when nothing is")
+    doctor.add_argument("--json", action="store_true")
     logs = add("logs", "pileus.cli.state:logs", "the newest log lines")
     logs.add_argument("--lines", type=int, default=50)
     logs.add_argument("--process", help="only this process: api, controller, agent, supervisor")
