@@ -7,22 +7,29 @@ after them: a file that is newer than its database is a leftover that a loop rem
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
+import shutil
+import signal
 import sqlite3
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
 
 from pileus.cli.session import home_of, load_config
 from pileus.cli.terminal import Problem, Steps
 from pileus.kernel import clock
 from pileus.kernel.config import Config
-from pileus.server import rooms, supervisor
+from pileus.server import rooms
 
 FORMAT = 1
 _FILES = ("pileus.toml", "run-options.json", "initial.json", "clouds.yaml")
-_FOLDERS = ("keys", "etc")
+_FOLDERS = ("keys", "etc", "tls")
+_SCRATCH = ".restoring"
 
 
 def backup(arguments: argparse.Namespace) -> int:
@@ -38,22 +45,53 @@ def backup(arguments: argparse.Namespace) -> int:
     target = pathlib.Path(arguments.file).absolute()
     steps = Steps(quiet=arguments.quiet)
     scratch = target.with_name(f".{target.name}.part")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with _stoppable():
+        _write(target, scratch, config, steps)
+    steps.say(f"{target} holds this cloud without the disks of its guests. It contains its keys: keep it safe.")
+    elsewhere = config.section("image").store_directory
+    if elsewhere:
+        steps.say(f"The image files are in {elsewhere} and not in it: keep a copy of that folder too.")
+    return 0
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Whoever ends us by SIGTERM or SIGHUP leaves no half of a file either."""
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
-            with steps.step("databases"):
-                _add_databases(tar, config)
-            with steps.step("keys and configuration"):
-                _add_files(tar, home)
-            with steps.step("images"):
-                _add_images(tar, home)
-            file.flush()
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write(target: pathlib.Path, scratch: pathlib.Path, config: Config, steps: Steps) -> None:
+    """The file appears under its name when it is whole and on the disk. Raises Problem when there is no place for it."""
+    home = config.home
+    try:
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as error:
+        raise Problem(f"{target} cannot be written: {error.strerror}.") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            with tarfile.open(fileobj=file, mode="w|") as tar:
+                with steps.step("databases"):
+                    _add_databases(tar, config)
+                with steps.step("keys and configuration"):
+                    _add_files(tar, home)
+                with steps.step("images"):
+                    _add_images(tar, home)
+            file.flush()  # after the end mark of the archive
             os.fsync(file.fileno())
         scratch.rename(target)
+    except OSError as error:
+        raise Problem(f"{target} cannot be written: {error.strerror}.") from error
     finally:
         scratch.unlink(missing_ok=True)
-    steps.say(f"{target} holds this cloud without the disks of its guests. It contains its keys: keep it safe.")
-    return 0
 
 
 def _add_databases(tar: tarfile.TarFile, config: Config) -> None:
@@ -100,19 +138,50 @@ def restore(arguments: argparse.Namespace) -> int:
     source = pathlib.Path(arguments.file).absolute()
     if not source.exists():
         raise Problem(f"There is no file {source}.")
-    if supervisor.running(home) is not None or (home / "databases").exists():
+    if home.exists() and any(home.iterdir()):
         raise Problem(
-            f"There is a cloud in {home} already. Remove it with `pileus destroy --yes`, or choose another --home."
+            f"{home} is not empty: a cloud is there already. Remove it with `pileus destroy --yes`, or choose another --home."
         )
     steps = Steps(quiet=arguments.quiet)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with steps.step("restore"), tarfile.open(source, "r|") as tar:
-        first = tar.next()
-        manifest = tar.extractfile(first) if first is not None and first.name == "manifest.json" else None
-        if manifest is None or json.loads(manifest.read())["format"] != FORMAT:
-            raise Problem(f"{source} is not a backup that this release can read.")
-        for member in tar:
-            member.mode = 0o700 if member.isdir() else 0o600
-            tar.extract(member, home, filter="data")
+    scratch = home / _SCRATCH
+    try:
+        with _stoppable(), steps.step("restore"):
+            scratch.mkdir(mode=0o700)
+            _extract(source, scratch)
+            for entry in sorted(scratch.iterdir()):
+                entry.rename(home / entry.name)
+    except BaseException:
+        for entry in home.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        raise
+    scratch.rmdir()
     steps.say("Restored. Start it with `pileus up`.")
     return 0
+
+
+def _extract(source: pathlib.Path, folder: pathlib.Path) -> None:
+    """All members of a backup. Raises Problem for a file that is none, is damaged, or has members that no backup has."""
+    try:
+        with tarfile.open(source, "r|") as tar:
+            first = tar.next()
+            manifest = tar.extractfile(first) if first is not None and first.name == "manifest.json" else None
+            if manifest is None or json.loads(manifest.read()).get("format") != FORMAT:
+                raise Problem(f"{source} is not a backup that this release can read.")
+            while (member := tar.next()) is not None:
+                if not _belongs(member):
+                    raise Problem(f"{source} is not a backup of ours: it has {member.name!r} in it. Nothing was restored.")
+                member.mode = 0o700 if member.isdir() else 0o600
+                tar.extract(member, folder, filter="data", set_attrs=not member.isdir())
+    except (tarfile.TarError, EOFError, ValueError, AttributeError) as error:
+        raise Problem(f"{source} is not a backup, or damaged: {error}. Nothing was restored.") from error
+    except OSError as error:
+        raise Problem(f"{source} cannot be restored: {error.strerror or error}. Nothing was restored.") from error
+
+
+def _belongs(member: tarfile.TarInfo) -> bool:
+    """Is it a plain file or folder in a place that backups have? Links and devices are never ours."""
+    parts = pathlib.PurePosixPath(member.name).parts
+    if not (member.isreg() or member.isdir()) or not parts or ".." in parts:
+        return False
+    return parts[0] in {*_FOLDERS, "databases", "images"} or (len(parts) == 1 and parts[0] in _FILES)

@@ -1,5 +1,7 @@
-"""What `pileus doctor` looks at: this host, and this installation. Nothing is judged here, and nothing changed but
-the kept verdict about KVM."""
+"""What `pileus doctor` looks at: this host, and this installation. Nothing is judged here.
+
+Nothing is changed either, but for the kept verdict about KVM.
+"""
 
 from __future__ import annotations
 
@@ -110,10 +112,10 @@ class Facts:
     def open_files(self) -> list[pathlib.Path]:
         """Secret files that others than their owner can read."""
         home = self.config.home
-        secrets = [*home.glob("keys/**/*"), *home.glob("tls/*.key"), home / "clouds.yaml", *home.glob("databases/*")]
+        private = [*home.glob("keys/**/*"), *home.glob("tls/*.key"), home / "clouds.yaml", *home.glob("databases/*")]
         if self.config.api.key:
-            secrets.append(pathlib.Path(self.config.api.key))
-        return sorted(path for path in secrets if _others_may_read(path))
+            private.append(pathlib.Path(self.config.api.key))
+        return sorted(path for path in private if _others_may_read(path))
 
     def databases(self) -> Iterator[DatabaseFacts]:
         """Those that are there; a home without databases has none yet."""
