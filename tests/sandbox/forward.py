@@ -59,6 +59,7 @@ class Outer:
     def __init__(self) -> None:
         self.inner: Inner | None = None
         self.module: Path | None = None
+        self.problem = ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -67,7 +68,10 @@ class Outer:
         if self.module != item.path:
             self.close()
             self.module = item.path
-            self.inner = Inner([other.nodeid for other in item.session.items if other.path == item.path and is_real(other)])
+            try:
+                self.inner = Inner([other.nodeid for other in item.session.items if other.path == item.path and is_real(other)])
+            except Exception as problem:  # no sandbox: the tests of this module fail, the others go on
+                self.problem = str(problem)
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in self.take_over(item):
@@ -79,8 +83,7 @@ class Outer:
         return True
 
     def take_over(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
-        assert self.inner
-        for data in self.inner.reports():
+        for data in self.inner.reports() if self.inner else ():
             report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
             if report.nodeid == item.nodeid:
                 yield report
@@ -88,7 +91,8 @@ class Outer:
                     return
         for when in ("call", "teardown"):
             outcome: Any = "failed" if when == "call" else "passed"
-            longrepr = self.inner.last_words() if when == "call" else None
+            words = self.inner.last_words() if self.inner else self.problem
+            longrepr = words if when == "call" else None
             yield pytest.TestReport(item.nodeid, item.location, {item.name: 1}, outcome, longrepr, when)  # type: ignore[arg-type]
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
