@@ -60,5 +60,5 @@ def _use(handler: logging.Handler, level: int) -> None:
         old.close()
     root.addHandler(handler)
     root.setLevel(level)
-    for noisy in ("alembic", "urllib3", "uvicorn", "pyroute2", "asyncio"):
+    for noisy in ("alembic", "urllib3", "uvicorn", "asyncio"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
