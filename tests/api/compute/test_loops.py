@@ -9,6 +9,7 @@ from pileus.compute.loops.leftovers import deleted_retention, orphaned_allocatio
 from pileus.compute.loops.services import compute_services
 from pileus.compute.loops.states import server_states
 from pileus.compute.store import servers as store
+from pileus.compute.wire import Report
 from pileus.kernel import clock
 from pileus.kernel.context import service_context
 from pileus.kernel.testing import ADMIN
@@ -53,6 +54,40 @@ def test_a_guest_that_switched_itself_off_is_shown_as_stopped(world):
     world.hosts["host1"].happen(server_id, "shutdown")
     world.report("host1")
     assert world.server(server_id)["status"] == "SHUTOFF"
+
+
+def lose(world, server_id):
+    """The host says that it has nothing of the server."""
+    driver = world.hosts["host1"]
+    driver.destroy(server_id)
+    told = Report(host="host1", version=0, states={server_id: "missing"}, resources=driver.resources(), seconds=10.0)
+    world.client.call("compute.report", told.to_dict())
+
+
+def test_a_server_whose_disks_are_gone_is_in_error_and_can_be_built_again(world):
+    server_id = world.boot(networks="none")
+    change(world, server_id, updated_at=clock.utcnow() - LONG_AGO)
+    lose(world, server_id)
+    shown = world.server(server_id)
+    assert (shown["status"], shown["OS-EXT-STS:power_state"]) == ("ERROR", 0)
+    assert "neither the guest nor the disks" in shown["fault"]["message"]
+    world.act(server_id, "rebuild", {"imageRef": shown["image"]["id"]})
+    assert world.server(server_id)["status"] == "ACTIVE"
+    assert world.hosts["host1"].state(server_id) == "running"
+
+
+def test_a_server_whose_disks_are_gone_can_be_deleted(world):
+    server_id = world.boot(networks="none")
+    change(world, server_id, updated_at=clock.utcnow() - LONG_AGO)
+    lose(world, server_id)
+    delete(world, server_id)
+    assert world.allocations(server_id) == {}
+
+
+def test_a_server_that_was_just_built_is_not_lost_by_an_older_report(world):
+    server_id = world.boot(networks="none")
+    lose(world, server_id)
+    assert world.server(server_id)["status"] == "ACTIVE"
 
 
 def test_a_fresh_change_is_not_overwritten_by_an_older_report(world):

@@ -53,6 +53,7 @@ class Keeper:
         self._wanted = _Wanted(pull=True, report=True)
         self._suspects: set[str] = set()
         self._strays: set[str] = set()
+        self._lost: set[str] = set()
         self._version = 0
         self._pulls = 0
         self._pulled = False
@@ -112,6 +113,7 @@ class Keeper:
             if server_id in here or (not full and self._has(server_id)):
                 self._guarded(server_id, lambda server_id=server_id: self._remove(server_id))
         if full and desired.full:
+            self._lost = {server.id for server in desired.servers if self._is_lost(server.id)}
             self._remove_strays(set(here) - {server.id for server in desired.servers}, listed=bool(desired.servers))
             if rebooted:
                 self._remember_boot()
@@ -130,6 +132,9 @@ class Keeper:
         states: dict[str, PowerState] = {
             key: state for key, state in self._driver.states().items() if state != "missing"
         }
+        for server_id in self._lost:
+            if self._is_lost(server_id):
+                states[server_id] = "missing"
         report = Report(
             host=self._host,
             version=self._version,
@@ -139,7 +144,7 @@ class Keeper:
         )
         self._bus.call(_CONTROLLER, "compute.report", report.to_dict(), timeout=10.0)
         for server_id, state in states.items():
-            if not self._calls.busy(server_id):
+            if state != "missing" and not self._calls.busy(server_id):
                 self._calls.expected[server_id] = state
 
     def forget_boot(self) -> None:
@@ -217,6 +222,10 @@ class Keeper:
 
     def _has(self, server_id: str) -> bool:
         return self._driver.state(server_id) != "missing" or self._driver.document(server_id) is not None
+
+    def _is_lost(self, server_id: str) -> bool:
+        """Nothing of the server is here and nobody works on it: its disks are gone, or it was never built here."""
+        return not self._calls.touched_within(server_id, _QUIET_SECONDS) and not self._has(server_id)
 
     def _take_up(self, wanted: DesiredServer, *, rebooted: bool) -> None:
         """Bring back a guest that the host has lost, and after a boot of the host those that ran."""

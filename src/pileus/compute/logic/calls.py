@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from pileus.compute.wire import Desired, Report
 from pileus.kernel import clock, desired
 from pileus.kernel.db import after_commit
 from pileus.kernel.service import Service
+
+_log = logging.getLogger(__name__)
 
 KIND = "server"
 _SETTLE = dt.timedelta(seconds=15)
@@ -60,7 +63,7 @@ def _differing(conn: sa.Connection, told: Report) -> dict[str, str]:
     found: dict[str, str] = {}
     for server_id, number in conn.execute(query):
         power = told.states.get(server_id)
-        if power is not None and power != "missing" and states.POWER_NUMBERS[power] != number:
+        if power is not None and states.POWER_NUMBERS[power] != number:
             found[server_id] = power
     return found
 
@@ -74,14 +77,23 @@ def _agree(service: Service, conn: sa.Connection, server_id: str, power: str) ->
     if row["updated_at"] and now - row["updated_at"] < _SETTLE:
         return
     values: dict[str, Any] = {"power_state": states.POWER_NUMBERS[power]}
-    new = _AGREED.get((row["vm_state"], power))
+    if power == "missing" and row["vm_state"] not in _HAVE_DISKS:
+        return
+    new = states.ERROR if power == "missing" else _AGREED.get((row["vm_state"], power))
+    if power == "missing":
+        values["fault"] = {"code": 500, "message": _LOST, "created": clock.iso(now), "details": ""}
     if new is not None:
         values |= {"vm_state": new, "updated_at": now}
         desired.touch(conn, row["host"], KIND, [server_id])
     conn.execute(SERVERS.update().where(SERVERS.c.id == server_id).values(**values))
+    if power == "missing":
+        _log.error("server %s is in error: its host %s has neither guest nor disks of it", server_id, row["host"])
     if (row["vm_state"], power) == (states.STOPPED, "running"):
         after_commit(lambda: service.loops.nudge("server_states"))
 
+
+_HAVE_DISKS = frozenset({states.ACTIVE, states.STOPPED, states.PAUSED, states.SUSPENDED})
+_LOST = "The host has neither the guest nor the disks of this server any more. Rebuild it or delete it."
 
 _AGREED: Mapping[tuple[str, str], str] = {
     (states.ACTIVE, "shutdown"): states.STOPPED,

@@ -109,6 +109,26 @@ def test_a_guest_that_the_host_has_lost_is_made_again_from_its_disks(host: Host,
     assert host.driver.state(doc.id) == state
 
 
+def test_a_server_without_guest_and_disks_is_reported_missing(host: Host, doc) -> None:
+    host.controller.want(doc)
+    host.keeper.pull()
+    host.keeper.report()
+    assert host.controller.reports[-1].states == {doc.id: "missing"}
+    host.run(doc)
+    host.later()
+    host.keeper.report()
+    assert host.controller.reports[-1].states == {doc.id: "running"}
+
+
+def test_a_server_that_a_call_named_lately_is_not_reported_missing(host: Host, doc) -> None:
+    host.run(doc)
+    host.controller.want(doc)
+    host.call("destroy", doc.id)
+    host.keeper.pull()
+    host.keeper.report()
+    assert host.controller.reports[-1].states == {}
+
+
 def test_a_server_that_is_still_being_built_is_left_to_its_flow(host: Host, doc) -> None:
     host.call("prepare", doc)
     host.controller.want(doc)
