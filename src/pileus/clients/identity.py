@@ -7,6 +7,9 @@ from typing import Any
 
 from pileus.clients.base import Client
 
+_KNOWS_RULES = {"OpenStack-Identity-Access-Rules": "1.0"}
+"""Tells identity that who asks obeys the access rules of application credentials (kernel.web.app does)."""
+
 
 class IdentityClient(Client):
     """The v3 API. Bodies and answers are those of the API reference without their outer name."""
@@ -19,7 +22,7 @@ class IdentityClient(Client):
         Raises PeerNotFound for a token that is not or no longer valid.
         """
         query = {"nocatalog": "1", **({"allow_expired": "1"} if allow_expired else {})}
-        body: dict[str, Any] = self.get("/v3/auth/tokens", query, headers={"X-Subject-Token": token})["token"]
+        body: dict[str, Any] = self.get("/v3/auth/tokens", query, headers={"X-Subject-Token": token, **_KNOWS_RULES})["token"]
         return body
 
     def revision(self) -> int:

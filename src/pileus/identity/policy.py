@@ -204,6 +204,13 @@ _CREDENTIALS = {
     "identity:delete_application_credential": f"{_ADMIN} or rule:owner",
 }
 
+_SELF = "user_id:%(target.user.id)s"
+_ACCESS_RULES = {
+    "identity:get_access_rule": f"{_ADMIN_OR_SYSTEM_READER} or {_SELF}",
+    "identity:list_access_rules": f"{_ADMIN_OR_SYSTEM_READER} or {_SELF}",
+    "identity:delete_access_rule": f"{_ADMIN} or {_SELF}",
+}
+
 _TRUSTOR, _TRUSTEE = "user_id:%(target.trust.trustor_user_id)s", "user_id:%(target.trust.trustee_user_id)s"
 _TRUSTS = {
     "identity:create_trust": "user_id:%(trust.trustor_user_id)s",
@@ -244,6 +251,7 @@ RULES: dict[str, str] = {
     **_GRANTS,
     **_CATALOG,
     **_CREDENTIALS,
+    **_ACCESS_RULES,
     **_TRUSTS,
     **_LIMITS,
 }

@@ -32,6 +32,7 @@ ROOM = Room(
         "pileus.identity.api.endpoints",
         "pileus.identity.api.credentials",
         "pileus.identity.api.application_credentials",
+        "pileus.identity.api.access_rules",
         "pileus.identity.api.trusts",
         "pileus.identity.api.ec2",
         "pileus.identity.api.policies",

@@ -49,6 +49,7 @@ def make_app(room: Room, service: Service, authenticator: Authenticator) -> Appl
         room.microversions,
         identity_url=f"{service.config.base_url}/identity",
         logins=room.logins,
+        service_type=room.service_type,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pileus.kernel import ids
+from pileus.kernel.access_rules import AccessRule
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Context:
     service_roles: tuple[str, ...] = ()
     token: str | None = dataclasses.field(default=None, repr=False)
     expires_at: dt.datetime | None = None
+    access_rules: tuple[AccessRule, ...] | None = None  # all that the token may be used for; None: anything
     acts_for: str | None = None  # the service whose own work this is, None for a person's request
 
     @property
@@ -90,6 +92,7 @@ def context_of_token(body: Mapping[str, Any], token: str, request_id: str = "") 
     project = body.get("project") or {}
     domain = body.get("domain") or {}
     expires = body.get("expires_at")
+    rules = (body.get("application_credential") or {}).get("access_rules")
     return Context(
         request_id=request_id,
         user_id=user["id"],
@@ -106,4 +109,7 @@ def context_of_token(body: Mapping[str, Any], token: str, request_id: str = "") 
         roles=tuple(role["name"] for role in body.get("roles", ())),
         token=token,
         expires_at=dt.datetime.fromisoformat(expires).replace(tzinfo=None) if expires else None,
+        access_rules=None
+        if rules is None
+        else tuple(AccessRule(rule["service"], rule["method"], rule["path"]) for rule in rules),
     )

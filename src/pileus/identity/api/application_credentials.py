@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pileus.identity.logic import application_credentials
-from pileus.identity.logic.state import RoleMap
+from pileus.identity.logic import access_rules, application_credentials
+from pileus.identity.logic.application_credentials import Found
 from pileus.identity.store.listing import Record
 from pileus.kernel import clock
 from pileus.kernel.web import Call, Operations
 
-from .common import BOOLEAN, NAME, TEXT, collection, permit
+from .common import BOOLEAN, ID, NAME, TEXT, collection, permit
 
 operations = Operations()
 
@@ -20,6 +20,16 @@ _ROLE = {
     "type": "object",
     "properties": {"id": {"type": "string"}, "name": {"type": "string"}},
     "minProperties": 1,
+}
+_ACCESS_RULE = {
+    "type": "object",
+    "properties": {
+        "service": {**ID, "maxLength": 64},
+        "method": {"type": "string", "enum": ["POST", "GET", "HEAD", "PATCH", "PUT", "DELETE"]},
+        "path": {"type": "string", "maxLength": 128, "pattern": "^/"},
+        "id": ID,
+    },
+    "additionalProperties": False,
 }
 _BODY = {
     "type": "object",
@@ -33,7 +43,7 @@ _BODY = {
                 "expires_at": TEXT,
                 "roles": {"type": "array", "items": _ROLE},
                 "unrestricted": BOOLEAN,
-                "access_rules": {"type": "array"},
+                "access_rules": {"type": "array", "items": _ACCESS_RULE},
             },
             "required": ["name"],
             "additionalProperties": False,
@@ -43,8 +53,9 @@ _BODY = {
 }
 
 
-def _shown(call: Call, row: Record, roles: RoleMap) -> dict[str, Any]:
-    return {
+def _shown(call: Call, row: Record, found: Found) -> dict[str, Any]:
+    roles = found.roles
+    shown = {
         "id": row.id,
         "name": row.name,
         "description": row.description,
@@ -60,6 +71,9 @@ def _shown(call: Call, row: Record, roles: RoleMap) -> dict[str, Any]:
         ],
         "links": {"self": call.link(f"/users/{row.user_id}/application_credentials/{row.id}")},
     }
+    if row.id in found.rules:
+        shown["access_rules"] = [access_rules.shown(rule) for rule in found.rules[row.id]]
+    return shown
 
 
 @operations(
@@ -67,8 +81,8 @@ def _shown(call: Call, row: Record, roles: RoleMap) -> dict[str, Any]:
 )
 def list_application_credentials(call: Call) -> dict[str, Any]:
     permit(call, _target(call))
-    rows, roles = application_credentials.list_of(call.service, call.params["user_id"], call.query.one("name"))
-    return collection(call, "application_credentials", rows, lambda row: _shown(call, row, roles))
+    found = application_credentials.list_of(call.service, call.params["user_id"], call.query.one("name"))
+    return collection(call, "application_credentials", found.rows, lambda row: _shown(call, row, found))
 
 
 @operations(
@@ -83,8 +97,8 @@ def list_application_credentials(call: Call) -> dict[str, Any]:
 def create_application_credential(call: Call) -> dict[str, Any]:
     permit(call, _target(call))
     body = call.body["application_credential"]
-    row, roles, secret = application_credentials.create(call.service, call.context, body)
-    return {"application_credential": {**_shown(call, row, roles), "secret": secret}}
+    found, secret = application_credentials.create(call.service, call.context, body)
+    return {"application_credential": {**_shown(call, found.rows[0], found), "secret": secret}}
 
 
 @operations(
@@ -92,10 +106,8 @@ def create_application_credential(call: Call) -> dict[str, Any]:
 )
 def show_application_credential(call: Call) -> dict[str, Any]:
     permit(call, _target(call))
-    row, roles = application_credentials.find(
-        call.service, call.params["user_id"], call.params["application_credential_id"]
-    )
-    return {"application_credential": _shown(call, row, roles)}
+    found = application_credentials.find(call.service, call.params["user_id"], call.params["application_credential_id"])
+    return {"application_credential": _shown(call, found.rows[0], found)}
 
 
 @operations(

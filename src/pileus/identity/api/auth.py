@@ -128,7 +128,14 @@ def _subject(call: Call, *, catalog: bool) -> tuple[str, Validated]:
     allow_expired = flag(call.query.one("allow_expired"))
     found = tokens.validate(call.service, token, catalog=catalog, allow_expired=allow_expired)
     permit(call, {"target.token.user_id": found.claims.user_id})
+    if found.confined and call.method != "DELETE" and not _knows_access_rules(call):
+        raise TokenNotFound("the token is confined by access rules, of which the asking service knows nothing")
     return token, found
+
+
+def _knows_access_rules(call: Call) -> bool:
+    """Whether who asks says that it obeys access rules; a service that would not must not see such a token as valid."""
+    return (call.headers.get("OpenStack-Identity-Access-Rules") or "") >= "1.0"
 
 
 def _token_reply(token: str, json: bytes) -> Reply:

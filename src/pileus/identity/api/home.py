@@ -25,6 +25,8 @@ _RESOURCES: list[tuple[str, str]] = [
     ("user_projects", "/users/{user_id}/projects"),
     ("application_credentials", "/users/{user_id}/application_credentials"),
     ("application_credential", "/users/{user_id}/application_credentials/{application_credential_id}"),
+    ("access_rules", "/users/{user_id}/access_rules"),
+    ("access_rule", "/users/{user_id}/access_rules/{access_rule_id}"),
     ("groups", "/groups"),
     ("group", "/groups/{group_id}"),
     ("group_users", "/groups/{group_id}/users"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,36 +21,47 @@ from pileus.kernel.db import is_unique_violation
 from pileus.kernel.errors import Forbidden
 from pileus.kernel.service import Service
 
-from . import passwords
+from . import access_rules, passwords
 from . import state as state_module
 from . import tokens as token_logic
 
 
-def list_of(service: Service, user_id: str, name: str | None = None) -> tuple[Sequence[Record], state_module.RoleMap]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """Application credentials and what is needed to show them: all roles, and the access rules by credential."""
+
+    rows: Sequence[Record]
+    roles: state_module.RoleMap
+    rules: Mapping[str, Sequence[Record]]
+
+
+def list_of(service: Service, user_id: str, name: str | None = None) -> Found:
     with service.db.read() as conn:
-        rows = store.application_credentials_of(conn, user_id, name)
-        return rows, state_module.role_map(service, conn, revision.read(conn))
+        return _found(service, conn, store.application_credentials_of(conn, user_id, name))
 
 
-def find(service: Service, user_id: str, credential_id: str) -> tuple[Record, state_module.RoleMap]:
+def find(service: Service, user_id: str, credential_id: str) -> Found:
     """Raises NotFound, for another user's too."""
     with service.db.read() as conn:
         row = live.application_credential(conn, credential_id)
         if row is None or row.user_id != user_id:
             raise not_found("Application Credential", credential_id)
-        return row, state_module.role_map(service, conn, revision.read(conn))
+        return _found(service, conn, [row])
 
 
-def create(service: Service, context: Context, body: Mapping[str, Any]) -> tuple[Record, state_module.RoleMap, str]:
+def _found(service: Service, conn: sa.Connection, rows: Sequence[Record]) -> Found:
+    roles = state_module.role_map(service, conn, revision.read(conn))
+    return Found(rows, roles, store.rules_of(conn, [row.id for row in rows]) if rows else {})
+
+
+def create(service: Service, context: Context, body: Mapping[str, Any]) -> tuple[Found, str]:
     """Make one for the caller's project; returns it with the secret, which is shown this once.
 
-    Raises Invalid, Forbidden, AlreadyExists.
+    Raises Invalid, Forbidden, NotFound for an unknown access rule, AlreadyExists.
     """
     if context.project_id is None or context.user_id is None:
         raise Forbidden("Application credentials are made with a token for a project.")
     check_unrestricted(service, context)
-    if body.get("access_rules"):
-        raise invalid("Access rules of application credentials are not supported: leave access_rules out.")
     secret = body.get("secret")
     if secret is None:
         secret = base64.urlsafe_b64encode(ids.token_bytes(64)).decode().rstrip("=")
@@ -74,14 +86,14 @@ def create(service: Service, context: Context, body: Mapping[str, Any]) -> tuple
                 "role_ids": _role_ids(role_map, context, body.get("roles")),
             }
             conn.execute(sa.insert(application_credentials).values(**values))
+            access_rules.attach(conn, context.user_id, credential_id, body.get("access_rules", ()))
             row = live.application_credential(conn, credential_id)
+            found = _found(service, conn, [row] if row is not None else [])
     except sa.exc.IntegrityError as error:
         if is_unique_violation(error):
             raise duplicate_name("application_credential", body["name"]) from None
         raise
-    if row is None:
-        raise not_found("Application Credential", credential_id)
-    return row, role_map, secret
+    return found, secret
 
 
 def check_unrestricted(service: Service, context: Context) -> None:

@@ -15,7 +15,7 @@ import orjson
 import sqlalchemy as sa
 
 from pileus.identity.errors import TokenNotFound
-from pileus.identity.store import live, revision, revocations, trusts
+from pileus.identity.store import credentials, live, revision, revocations, trusts
 from pileus.identity.store.listing import Record
 from pileus.identity.store.tables import DOMAIN, PROJECT
 from pileus.kernel import clock, tokens
@@ -23,6 +23,7 @@ from pileus.kernel.errors import Unavailable
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import Claims
 
+from . import access_rules
 from . import state as state_module
 
 
@@ -33,6 +34,7 @@ class Validated:
     claims: Claims
     json: bytes
     revision: int
+    confined: bool  # to the access rules of an application credential
 
 
 class NoRights(Exception):
@@ -55,7 +57,8 @@ def validate(service: Service, token: str, *, catalog: bool = True, allow_expire
             body = describe(service, conn, present, claims, catalog=catalog)
         except NoRights as reason:
             raise TokenNotFound(str(reason)) from None
-    fresh = Validated(claims, orjson.dumps({"token": body}), present[0])
+    confined = "access_rules" in body.get("application_credential", ())
+    fresh = Validated(claims, orjson.dumps({"token": body}), present[0], confined)
     if claims.expires_at > now:
         _remember(service, key, fresh)
     return fresh
@@ -223,6 +226,8 @@ def _credential_role_ids(conn: sa.Connection, claims: Claims, body: dict[str, An
         "name": credential.name,
         "restricted": not credential.unrestricted,
     }
+    if rules := credentials.rules_of(conn, [credential.id]).get(credential.id):
+        body["application_credential"]["access_rules"] = [access_rules.shown(rule) for rule in rules]
     return set(credential.role_ids)
 
 

@@ -11,6 +11,7 @@ from pileus.kernel.db import insert_ignore
 from . import listing
 from .listing import Lock, Record
 from .tables import (
+    access_rules,
     application_credentials,
     assignments,
     credentials,
@@ -98,6 +99,7 @@ def delete_user(conn: sa.Connection, user_id: str) -> bool:
     conn.execute(sa.delete(assignments).where(assignments.c.actor_id == user_id))
     conn.execute(sa.delete(credentials).where(credentials.c.user_id == user_id))
     conn.execute(sa.delete(application_credentials).where(application_credentials.c.user_id == user_id))
+    conn.execute(sa.delete(access_rules).where(access_rules.c.user_id == user_id))
     conn.execute(
         sa.delete(trusts).where(sa.or_(trusts.c.trustor_user_id == user_id, trusts.c.trustee_user_id == user_id))
     )

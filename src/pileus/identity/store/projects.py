@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from . import listing
 from .listing import Lock, Record
 from .tables import (
+    access_rules,
     application_credentials,
     assignments,
     credentials,
@@ -148,7 +149,7 @@ def delete_domain(conn: sa.Connection, domain_id: str) -> None:
         assignments.c.target_id == domain_id,
     ):
         conn.execute(sa.delete(assignments).where(gone))
-    for table in (credentials, application_credentials):
+    for table in (credentials, application_credentials, access_rules):
         conn.execute(sa.delete(table).where(table.c.user_id.in_(owned_users)))
     for table in (credentials, application_credentials, trusts):
         conn.execute(sa.delete(table).where(table.c.project_id.in_(owned_projects)))

@@ -221,6 +221,28 @@ application_credentials = sa.Table(
     sa.Index(None, "project_id"),
 )
 
+# What tokens of application credentials may be used for: rules belong to a user, any number of credentials share one.
+access_rules = sa.Table(
+    "access_rules",
+    METADATA,
+    _id(primary_key=True),
+    _id("user_id", nullable=False),
+    sa.Column("service", sa.String(64), nullable=False),
+    sa.Column("path", sa.String(128), nullable=False),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.UniqueConstraint("user_id", "service", "path", "method"),
+)
+
+application_credential_rules = sa.Table(
+    "application_credential_rules",
+    METADATA,
+    _id("application_credential_id", primary_key=True),
+    _id("access_rule_id", primary_key=True),
+    sa.Index(None, "access_rule_id"),
+    sa.ForeignKeyConstraint(["application_credential_id"], ["application_credentials.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["access_rule_id"], ["access_rules.id"]),
+)
+
 # What one user (trustor) lets another (trustee) do on a project.
 trusts = sa.Table(
     "trusts",
