@@ -12,6 +12,7 @@ import signal
 
 import urllib3
 
+from pileus.cli import unit
 from pileus.cli.session import home_of, load_config
 from pileus.cli.terminal import Problem, Steps
 from pileus.clients import Clients
@@ -80,6 +81,8 @@ def destroy(arguments: argparse.Namespace) -> int:
         steps.say(f"There is nothing in {home}.")
         return 0
     with steps.step("stop"):
+        if unit.is_wanted(home):
+            unit.remove()
         stop(home)
     with steps.step("remove guests and networks"):
         for agent in reversed(_agents(load_config(home))):

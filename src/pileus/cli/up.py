@@ -11,10 +11,11 @@ from typing import Any
 
 import urllib3
 
-from pileus.cli import initial
+from pileus.cli import initial, unit
 from pileus.cli.env import write_clouds
 from pileus.cli.session import Session, home_of, load_config
 from pileus.cli.terminal import Problem, Steps
+from pileus.host.run import CommandError
 from pileus.kernel import clock
 from pileus.kernel.config import Config
 from pileus.server import databases, rooms, supervisor
@@ -46,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         supervisor.Supervisor(config, supervisor.bind(config, ports(config))).run()
         return 0
     with steps.step("services answer"):
-        pid = start_supervisor(config)
-        wait_until_ready(config, pid)
+        wait_until_ready(config, start(config))
     with steps.step("this host is ready for guests"):
         wait_for_host(config)
     initial.make(config, steps)
@@ -85,6 +85,20 @@ def ports(config: Config) -> tuple[int, ...]:
     if config.api.endpoints != "ports":
         return ()
     return tuple(room.port for room in rooms.enabled(config) if room.port != config.api.port)
+
+
+def start(config: Config) -> int | None:
+    """Start the processes: by systemd where it runs this machine, by ourselves elsewhere. The pid of a child of ours.
+
+    Raises Problem when systemd does not do it.
+    """
+    if not unit.is_wanted(config.home):
+        return start_supervisor(config)
+    try:
+        unit.install(config.home)
+    except CommandError as error:
+        raise Problem(f"systemd does not start {unit.NAME}: {error}. `journalctl -u pileus` says more.") from error
+    return None
 
 
 def start_supervisor(config: Config) -> int:
