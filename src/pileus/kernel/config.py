@@ -85,7 +85,47 @@ class DatabaseOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     pool_size: Annotated[_Count, Doc("Pooled connections of each service in each process.")] = 16
 
 
-KERNEL_SECTIONS: dict[str, type[msgspec.Struct]] = {"pileus": Pileus, "api": Api, "database": DatabaseOptions}
+class BusOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[bus]"""
+
+    url: Annotated[
+        str,
+        Doc(
+            "RabbitMQ, as amqp://user:password@host:5672/vhost or amqps://...; several brokers of one cluster are"
+            " separated by semicolons. Unix sockets of this machine when empty."
+        ),
+    ] = ""
+    quorum: Annotated[bool, Doc("Queues are replicated quorum queues: for a cluster of three or more brokers.")] = False
+    ca: Annotated[
+        str, Doc("Path of the authority (PEM) that signs the brokers' certificates; the system's when empty.")
+    ] = ""
+    certificate: Annotated[
+        str,
+        Doc(
+            "Path of the certificate (PEM) that processes show the broker; it also logs in when the URL names no user."
+        ),
+    ] = ""
+    key: Annotated[str, Doc("Path of the private key (PEM) of that certificate.")] = ""
+    prefetch: Annotated[
+        int, Doc("Calls of one topic that a process answers at the same time."), msgspec.Meta(ge=1, le=65535)
+    ] = 32
+
+    def __post_init__(self) -> None:
+        urls = self.url.split(";") if self.url else []
+        if any(not url.startswith(("amqp://", "amqps://")) for url in urls):
+            raise ValueError("url has to begin with amqp:// or amqps://, and so has each one after a semicolon")
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together: one of them is missing")
+        if (self.ca or self.certificate) and not all(url.startswith("amqps://") for url in urls or [""]):
+            raise ValueError("ca and certificate need a url that begins with amqps://")
+
+
+KERNEL_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "pileus": Pileus,
+    "api": Api,
+    "database": DatabaseOptions,
+    "bus": BusOptions,
+}
 
 
 class Config:
@@ -97,6 +137,7 @@ class Config:
         self.pileus: Pileus = self._sections["pileus"]  # type: ignore[assignment]
         self.api: Api = self._sections["api"]  # type: ignore[assignment]
         self.database: DatabaseOptions = self._sections["database"]  # type: ignore[assignment]
+        self.bus: BusOptions = self._sections["bus"]  # type: ignore[assignment]
 
     def section(self, name: str) -> Any:
         """The options of one section; KeyError when no room declared it."""

@@ -13,6 +13,7 @@ from pileus.kernel.assembly import make_app, make_service
 from pileus.kernel.bus import Bus, LocalBus
 from pileus.kernel.config import Config
 from pileus.kernel.context import service_context
+from pileus.kernel.errors import ConfigurationError
 from pileus.kernel.room import Room, load
 from pileus.kernel.service import Service
 from pileus.kernel.web.auth import Authenticator, Polled
@@ -25,9 +26,18 @@ _log = logging.getLogger(__name__)
 Wsgi = Callable[[dict[str, Any], Any], Any]
 
 
-def make_bus(config: Config, role: str) -> LocalBus:
-    """The bus of this process: Unix sockets below the home."""
-    return LocalBus(f"{config.host}:{role}", config.home / "run" / "bus")
+def make_bus(config: Config, role: str) -> Bus:
+    """The bus of this process: RabbitMQ where one is configured, Unix sockets below the home otherwise."""
+    node = f"{config.host}:{role}"
+    if not config.bus.url:
+        return LocalBus(node, config.home / "run" / "bus")
+    try:
+        from pileus.kernel.bus.rabbitmq import RabbitBus  # noqa: PLC0415 - kombu is optional
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"bus.url names RabbitMQ, and its client is not installed ({error}): pip install pileus[rabbitmq]"
+        ) from error
+    return RabbitBus(node, config.bus)
 
 
 class Assembly:

@@ -65,6 +65,17 @@ class Response(msgspec.Struct, frozen=True, array_like=True):
     error: tuple[str, str] | None = None
 
 
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encoded(response: Response) -> bytes:
+    """An answer on the wire; when its result cannot be sent the caller has to hear that."""
+    try:
+        return _encoder.encode(response)
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        return _encoder.encode(Response(response.id, error=("NotSendable", f"the result cannot be sent: {error}")))
+
+
 class Server:
     """The methods of one topic in one process: drops what is late, answers a repeated request from memory."""
 
@@ -96,6 +107,11 @@ class Server:
                 self._answers.popitem(last=False)
             self._changed.notify_all()
         return response
+
+    def knows(self, request_id: str) -> bool:
+        """Whether this process does or has done a call."""
+        with self._changed:
+            return request_id in self._working or request_id in self._answers
 
     def _perform(self, request: Request) -> Response:
         handler = self.methods.get(request.method)

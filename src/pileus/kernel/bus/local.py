@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from pileus.kernel import clock, ids
-from pileus.kernel.bus.base import Bus, BusTimeout, BusUnavailable, Handler, Request, Response, Server
+from pileus.kernel.bus.base import Bus, BusTimeout, BusUnavailable, Handler, Request, Response, Server, encoded
 
 _log = logging.getLogger(__name__)
 _encoder = msgspec.msgpack.Encoder()
@@ -96,7 +96,7 @@ class LocalBus(Bus):
                         self._enqueue(server, request, sent)  # a call after it on this connection does not wait for it
                         continue
                     late = Response(request.id, error=("Late", "the request came too late"))
-                    _send(connection, _encoded(server.handle(request, sent) or late))
+                    _send(connection, encoded(server.handle(request, sent) or late))
         except (msgspec.MsgspecError, struct.error):
             _log.warning("the bus got what is no request, and closes the connection")
         finally:
@@ -125,7 +125,7 @@ class LocalBus(Bus):
         own = self._servers.get(topic)
         if own is not None:
             response = own.handle(_copied(request), clock.monotonic())
-            return _responses.decode(_encoded(response)) if response else Response(request.id, error=("Late", ""))
+            return _responses.decode(encoded(response)) if response else Response(request.id, error=("Late", ""))
         data = _SENT.pack(clock.monotonic()) + _encoder.encode(request)
         for path in self._sockets(topic):
             # A connection kept from before may lead to a process that is gone: a second try, on a new one, repeats the id.
@@ -234,14 +234,6 @@ class LocalBus(Bus):
 def _copied(request: Request) -> Request:
     """What arrives is never the sender's own object."""
     return _requests.decode(_encoder.encode(request))
-
-
-def _encoded(response: Response) -> bytes:
-    """An answer on the wire; when its result cannot be sent the caller has to hear that."""
-    try:
-        return _encoder.encode(response)
-    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-        return _encoder.encode(Response(response.id, error=("NotSendable", f"the result cannot be sent: {error}")))
 
 
 def _bind(listener: socket.socket, path: pathlib.Path) -> None:

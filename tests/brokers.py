@@ -1,0 +1,165 @@
+"""A private RabbitMQ for tests, over TCP and mutual TLS on loopback, that can be killed and started again.
+
+It runs in a process namespace of its own, whose end takes every helper with it (epmd too), also when the tests are killed.
+Where RabbitMQ is not installed its tests are skipped, or fail under CI=true.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+
+from tests.databases import missing
+from tools.cloud import free_port
+
+SERVER = pathlib.Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+
+class RabbitMQ:
+    """One private broker; `ca`, `certificate` and `key` are what a client needs at `tls_url`."""
+
+    def __init__(self) -> None:
+        if not SERVER.exists():
+            missing("RabbitMQ")
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pileus-rabbit-"))
+        self.port, self.tls_port, self.epmd_port, self.node_port = (free_port() for _ in range(4))
+        self.name = f"pileus{uuid.uuid4().hex[:8]}@localhost"
+        self.ca, self.certificate, self.key = (str(self.folder / name) for name in ("ca.pem", "client.pem", "client.key"))
+        make_certificates(self.folder)
+        (self.folder / "rabbitmq.conf").write_text(self._configuration())
+        (self.folder / "plugins").write_text("[rabbitmq_auth_mechanism_ssl].\n")
+        self.process: subprocess.Popen[bytes] | None = None
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def tls_url(self) -> str:
+        """Without a user: the certificate is one."""
+        return f"amqps://127.0.0.1:{self.tls_port}/"
+
+    def _configuration(self) -> str:
+        lines = {
+            "listeners.tcp.1": f"127.0.0.1:{self.port}",
+            "listeners.ssl.1": f"127.0.0.1:{self.tls_port}",
+            "ssl_options.cacertfile": self.ca,
+            "ssl_options.certfile": str(self.folder / "server.pem"),
+            "ssl_options.keyfile": str(self.folder / "server.key"),
+            "ssl_options.verify": "verify_peer",
+            "ssl_options.fail_if_no_peer_cert": "true",
+            "ssl_cert_login_from": "common_name",
+            "auth_mechanisms.1": "PLAIN",
+            "auth_mechanisms.2": "EXTERNAL",
+            "disk_free_limit.absolute": "1MB",
+        }
+        return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+    def start(self, patience: float = 90.0) -> None:
+        folder = self.folder
+        environment = {
+            "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+            "LANG": "C.UTF-8",
+            "HOME": str(folder),
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_DIST_PORT": str(self.node_port),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}",
+            "ERL_EPMD_PORT": str(self.epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+        argv = ["setpriv", "--pdeathsig=KILL", "unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
+        if os.geteuid() != 0:
+            argv += ["--user", "--map-root-user"]
+        with (folder / "output").open("ab") as output:
+            self.process = subprocess.Popen([*argv, str(SERVER)], stdout=output, stderr=output, env=environment, cwd=folder)
+        deadline = time.monotonic() + patience
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("RabbitMQ does not start:\n" + (folder / "output").read_text()[-3000:])
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        import amqp
+
+        try:
+            with amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=5, read_timeout=5):
+                return True
+        except (OSError, amqp.AMQPError):
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL to all of it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        deadline = time.monotonic() + 20
+        while self._listens() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def forget(self, *queues: str) -> None:
+        """Delete queues with what is in them."""
+        import amqp
+
+        with amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=5, read_timeout=5) as connection:
+            for queue in queues:
+                connection.channel().queue_delete(queue)
+
+    def queue(self, name: str, **properties: object) -> tuple[int, int]:
+        """How many messages and consumers a queue has; made with the properties when some are given."""
+        import amqp
+
+        with amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=5, read_timeout=5) as connection:
+            found = connection.channel().queue_declare(name, passive=not properties, auto_delete=False, **properties)
+            return found.message_count, found.consumer_count
+
+
+def make_certificates(folder: pathlib.Path) -> None:
+    """An authority, a server on 127.0.0.1, and a client that is the user guest."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+    now = datetime.datetime.now(datetime.UTC)
+    authority = ec.generate_private_key(ec.SECP256R1())
+    for common_name, file in (("authority", "ca"), ("broker", "server"), ("guest", "client")):
+        is_authority = file == "ca"
+        private = authority if is_authority else ec.generate_private_key(ec.SECP256R1())
+        builder = x509.CertificateBuilder().subject_name(name(common_name)).issuer_name(name("authority"))
+        builder = builder.public_key(private.public_key()).serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=2))
+        builder = builder.add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        certificate = builder.add_extension(address, critical=False).sign(authority, hashes.SHA256())
+        (folder / f"{file}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        encoding, encryption = serialization.Encoding.PEM, serialization.NoEncryption()
+        (folder / f"{file}.key").write_bytes(private.private_bytes(encoding, serialization.PrivateFormat.PKCS8, encryption))
