@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _MERGED = "ended"
+_FILE_SIZE = 1 << 20  # as prometheus_client makes it; more than all our labels need
 
 
 class _Metrics:
@@ -60,11 +61,30 @@ _metrics: _Metrics | None = None
 
 
 def use(directory: pathlib.Path) -> None:
-    """Count from now on, in this process and in those that are forked from it."""
+    """Count from now on, in this process and in those that are forked from it. On a full disk nothing is counted."""
     global _metrics
-    if _metrics is None or _metrics.directory != directory:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _has_room(directory):
+        _metrics = None
+    elif _metrics is None or _metrics.directory != directory:
         _metrics = _Metrics(directory)
+
+
+def _has_room(directory: pathlib.Path) -> bool:
+    """Take this process's place on the disk now: writing to mapped memory without one behind it kills the process."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / f"histogram_{os.getpid()}.db"  # as prometheus_client names it
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, _FILE_SIZE)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def directory_of(home: pathlib.Path) -> pathlib.Path:

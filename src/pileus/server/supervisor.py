@@ -190,5 +190,8 @@ class Supervisor:
         status = {child.name: {"pid": child.pid, "failures": child.failures} for child in self.children}
         path = self.config.home / "run" / "processes.json"
         text = json.dumps(status)
-        if not path.exists() or path.read_text() != text:
-            write_private(path, text.encode())
+        try:
+            if not path.exists() or path.read_text() != text:
+                write_private(path, text.encode())
+        except OSError as error:  # a full disk must not end the cloud; the next look writes it
+            _log.warning("%s cannot be written: %s", path, error)

@@ -239,11 +239,11 @@ def test_a_store_without_room_is_told(images):
     full = Images(options={"store_driver": "fake"})
     full.store.capacity = 5
     key = full.create()
-    assert full.put(key, ok=None).status == 507
+    assert full.put(key, ok=None).status == 413
     assert full.show(key)["status"] == "queued"
     full.store.capacity = None
     full.store.fail_commits = True
-    assert full.put(key, ok=None).status == 507
+    assert full.put(key, ok=None).status == 413
     full.store.fail_commits = False
     full.put(key)
     full.client.close()

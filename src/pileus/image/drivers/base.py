@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from pileus.kernel.errors import NotFound, Unavailable
+from pileus.kernel.errors import NotFound, TooLarge
 
 
 class DataMissing(NotFound):
     """The store has nothing under the key."""
 
 
-class StoreFull(Unavailable):
-    """The store takes no more data now."""
-
-    status = 507
+class StoreFull(TooLarge):
+    """The store takes no more data now. Upstream answers 413, not 507."""
 
 
 class Writer(Protocol):

@@ -128,6 +128,8 @@ def _write(service: Service, image: Image, source: Source, expected: int | None,
         writer.commit()
         _finish(service, image, key, status, summary)
     except BaseException:
+        if writer is not None:
+            writer.release()  # first of all: on a full disk its place is what the database needs
         _abandon(service, image.id, key, status)
         raise
     finally:
