@@ -36,4 +36,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     immutable_default_roles: Annotated[
         bool, Doc("Whether the roles of the initial content cannot be changed or deleted.")
     ] = True
+    return_all_endpoints_if_no_filter: Annotated[
+        bool, Doc("Whether the catalog of a project that is given no endpoints shows all of them, or none.")
+    ] = True
     application_credential_limit: Annotated[int, Doc("Application credentials of one user; -1 is no limit.")] = -1

@@ -188,6 +188,25 @@ _CATALOG = {
     "identity:delete_policy": _ADMIN,
 }
 
+_ENDPOINT_FILTER = {
+    "identity:create_endpoint_group": _ADMIN,
+    "identity:list_endpoint_groups": _ADMIN_OR_SYSTEM_READER,
+    "identity:get_endpoint_group": _ADMIN_OR_SYSTEM_READER,
+    "identity:update_endpoint_group": _ADMIN,
+    "identity:delete_endpoint_group": _ADMIN,
+    "identity:list_projects_associated_with_endpoint_group": _ADMIN_OR_SYSTEM_READER,
+    "identity:list_endpoints_associated_with_endpoint_group": _ADMIN_OR_SYSTEM_READER,
+    "identity:get_endpoint_group_in_project": _ADMIN_OR_SYSTEM_READER,
+    "identity:list_endpoint_groups_for_project": _ADMIN_OR_SYSTEM_READER,
+    "identity:add_endpoint_group_to_project": _ADMIN,
+    "identity:remove_endpoint_group_from_project": _ADMIN,
+    "identity:list_projects_for_endpoint": _ADMIN_OR_SYSTEM_READER,
+    "identity:add_endpoint_to_project": _ADMIN,
+    "identity:check_endpoint_in_project": _ADMIN_OR_SYSTEM_READER,
+    "identity:list_endpoints_for_project": _ADMIN_OR_SYSTEM_READER,
+    "identity:remove_endpoint_from_project": _ADMIN,
+}
+
 _CREDENTIALS = {
     "identity:get_credential": f"{_ADMIN_OR_SYSTEM_READER} or {_CREDENTIAL_OWNER}",
     "identity:list_credentials": f"{_ADMIN_OR_SYSTEM_READER} or {_CREDENTIAL_OWNER}",
@@ -250,6 +269,7 @@ RULES: dict[str, str] = {
     **_ROLES,
     **_GRANTS,
     **_CATALOG,
+    **_ENDPOINT_FILTER,
     **_CREDENTIALS,
     **_ACCESS_RULES,
     **_TRUSTS,

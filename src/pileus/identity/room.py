@@ -30,6 +30,7 @@ ROOM = Room(
         "pileus.identity.api.regions",
         "pileus.identity.api.services",
         "pileus.identity.api.endpoints",
+        "pileus.identity.api.endpoint_filter",
         "pileus.identity.api.credentials",
         "pileus.identity.api.application_credentials",
         "pileus.identity.api.access_rules",

@@ -55,6 +55,24 @@ _RESOURCES: list[tuple[str, str]] = [
     ("system_group_roles", "/system/groups/{group_id}/roles"),
     ("system_group_role", "/system/groups/{group_id}/roles/{role_id}"),
 ]
+_FILTER = "/ext/OS-EP-FILTER/1.0"
+_RESOURCES += [
+    (f"{_FILTER}:endpoint_groups", "/OS-EP-FILTER/endpoint_groups"),
+    (f"{_FILTER}:endpoint_group", "/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}"),
+    (f"{_FILTER}:endpoints_in_endpoint_group", "/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/endpoints"),
+    (
+        f"{_FILTER}:projects_associated_with_endpoint_group",
+        "/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects",
+    ),
+    (
+        f"{_FILTER}:endpoint_group_to_project_association",
+        "/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}",
+    ),
+    (f"{_FILTER}:endpoint_projects", "/OS-EP-FILTER/endpoints/{endpoint_id}/projects"),
+    (f"{_FILTER}:project_endpoint", "/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}"),
+    (f"{_FILTER}:project_endpoints", "/OS-EP-FILTER/projects/{project_id}/endpoints"),
+    (f"{_FILTER}:project_endpoint_groups", "/OS-EP-FILTER/projects/{project_id}/endpoint_groups"),
+]
 for _target in ("project", "domain"):
     for _actor in ("user", "group"):
         _path = "/" + _GRANT.format(target=_target, actor=_actor)

@@ -32,7 +32,7 @@ ENDPOINT_KNOWN = frozenset(
 def catalog_for(service: Service, user_id: str, project_id: str | None) -> list[dict[str, Any]]:
     """The catalog as a token of this user and project shows it."""
     with service.db.read() as conn:
-        templates = state_module.catalog_templates(service, conn, revision.read(conn))
+        templates = state_module.catalog_templates(service, conn, revision.read(conn), project_id)
     return token_logic.filled_catalog(templates, user_id, project_id)
 
 

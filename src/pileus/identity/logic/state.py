@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.identity.store import catalog as catalog_store
+from pileus.identity.store import endpoint_filter as filter_store
 from pileus.identity.store import revision as revision_store
 from pileus.identity.store import roles as role_store
 from pileus.identity.store.revision import Revision
@@ -55,7 +56,7 @@ class State:
     hasher: Hasher
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     roles: tuple[int, RoleMap] | None = None
-    catalog: tuple[int, list[dict[str, Any]]] | None = None
+    catalog: tuple[int, list[dict[str, Any]], dict[str, frozenset[str]]] | None = None
     validated_revision: int = -1
     validated: dict[tuple[str, bool], Any] = dataclasses.field(default_factory=dict)
 
@@ -111,24 +112,36 @@ def closure(start: str, direct: Mapping[str, list[str]]) -> frozenset[str]:
     return frozenset(found)
 
 
-def catalog_templates(service: Service, conn: sa.Connection, revision: Revision) -> list[dict[str, Any]]:
-    """The catalog with its URLs not filled in, as of this revision."""
+def catalog_templates(
+    service: Service, conn: sa.Connection, revision: Revision, project_id: str | None
+) -> list[dict[str, Any]]:
+    """The catalog with its URLs not filled in, as of this revision: of what the project is given, if it is given any."""
     state = of(service)
     known = state.catalog
-    if known is not None and known[0] == revision[2]:
-        return known[1]
+    if known is None or known[0] != revision[2]:
+        known = state.catalog = (revision[2], _whole_catalog(conn), filter_store.everything(conn))
+    _revision, everything, given = known
+    shown = given.get(project_id) if project_id is not None else None
+    if shown is None:
+        return everything if service.options.return_all_endpoints_if_no_filter else []
+    filtered = [
+        {**entry, "endpoints": [endpoint for endpoint in entry["endpoints"] if endpoint["id"] in shown]}
+        for entry in everything
+    ]
+    return [entry for entry in filtered if entry["endpoints"]]
+
+
+def _whole_catalog(conn: sa.Connection) -> list[dict[str, Any]]:
     services, endpoints = catalog_store.enabled(conn)
     by_service: dict[str, list[dict[str, Any]]] = {}
     for endpoint_id, service_id, interface, region_id, url in endpoints:
         by_service.setdefault(service_id, []).append(
             {"id": endpoint_id, "interface": interface, "region_id": region_id, "region": region_id, "url": url}
         )
-    fresh = [
+    return [
         {"id": service_id, "type": kind, "name": name or "", "endpoints": by_service.get(service_id, [])}
         for service_id, kind, name in services
     ]
-    state.catalog = (revision[2], fresh)
-    return fresh
 
 
 def revision_of(service: Service) -> int:

@@ -165,7 +165,7 @@ def describe(
     else:
         body["system"] = {"all": True}
     if catalog:
-        templates = state_module.catalog_templates(service, conn, present)
+        templates = state_module.catalog_templates(service, conn, present, claims.project_id)
         body["catalog"] = filled_catalog(templates, claims.user_id, claims.project_id)
     return body
 

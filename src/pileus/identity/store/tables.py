@@ -191,6 +191,37 @@ endpoints = sa.Table(
     sa.ForeignKeyConstraint(["service_id"], ["services.id"], ondelete="CASCADE"),
 )
 
+# Endpoints by what they have in common: filters on service_id, region_id and interface, all of which have to fit.
+endpoint_groups = sa.Table(
+    "endpoint_groups",
+    METADATA,
+    _id(primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("filters", Json, nullable=False),
+)
+
+# The catalog of a project that is in one of these two shows what it is given there, that of another one everything.
+project_endpoints = sa.Table(
+    "project_endpoints",
+    METADATA,
+    _id("endpoint_id", primary_key=True),
+    _id("project_id", primary_key=True),
+    sa.Index(None, "project_id"),
+    sa.ForeignKeyConstraint(["endpoint_id"], ["endpoints.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["project_id"], ["projects.id"], ondelete="CASCADE"),
+)
+
+project_endpoint_groups = sa.Table(
+    "project_endpoint_groups",
+    METADATA,
+    _id("endpoint_group_id", primary_key=True),
+    _id("project_id", primary_key=True),
+    sa.Index(None, "project_id"),
+    sa.ForeignKeyConstraint(["endpoint_group_id"], ["endpoint_groups.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["project_id"], ["projects.id"], ondelete="CASCADE"),
+)
+
 credentials = sa.Table(
     "credentials",
     METADATA,
