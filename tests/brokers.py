@@ -11,6 +11,7 @@ import ipaddress
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -115,6 +116,18 @@ class RabbitMQ:
         while self._listens() and time.monotonic() < deadline:
             time.sleep(0.02)
 
+    def signal(self, number: signal.Signals) -> None:
+        """To every process of it: SIGSTOP makes a broker that is there and says nothing."""
+        assert self.process is not None
+        family, grown = {self.process.pid}, True
+        parents = {int(path.name): int(stat[1]) for path in pathlib.Path("/proc").glob("[0-9]*") if (stat := stat_of(path))}
+        while grown:
+            more = {pid for pid, parent in parents.items() if parent in family} - family
+            grown = bool(more)
+            family |= more
+        for pid in family - {self.process.pid}:
+            os.kill(pid, number)
+
     def _listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
@@ -138,6 +151,14 @@ class RabbitMQ:
         with amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=5, read_timeout=5) as connection:
             found = connection.channel().queue_declare(name, passive=not properties, auto_delete=False, **properties)
             return found.message_count, found.consumer_count
+
+
+def stat_of(process: pathlib.Path) -> list[str]:
+    """State, parent and so on of a process; nothing when it has ended."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def make_certificates(folder: pathlib.Path) -> None:

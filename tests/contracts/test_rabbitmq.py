@@ -1,6 +1,9 @@
 """RabbitMQ under the contract of any bus, and what is particular to a broker: it is killed, and comes back."""
 
 import contextlib
+import multiprocessing
+import os
+import signal
 import threading
 
 import pytest
@@ -175,6 +178,54 @@ def test_a_call_under_way_fails_in_its_time_when_the_broker_is_killed(broker, mo
     finally:
         go.set()
         broker.start()
+
+
+def test_a_broker_that_says_nothing_holds_up_nobody_beyond_his_time(broker, more):
+    server, client, told = more(), more(), []
+    server.serve("t", {"hello": lambda payload: {}, "tell": lambda payload: told.append(1)})
+    assert client.call("t", "hello") == {}
+    broker.signal(signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            with pytest.raises((BusTimeout, BusUnavailable)):
+                client.call("t", "hello", timeout=0.3)
+        client.cast("t", "tell")
+    finally:
+        broker.signal(signal.SIGCONT)
+    assert patiently(lambda: client.call("t", "hello")) == {}
+    until(lambda: told == [1], "the cast has come")
+
+
+def serve_in_a_child(url, ready, log):
+    bus = RabbitBus("child", BusOptions(url=url))
+    bus.serve("t", {"do": lambda payload: log.open("a").write("done\n") and {}, "pid": lambda payload: {}})
+    ready.set()
+    signal.pause()
+
+
+def test_a_request_that_lay_in_a_stopped_process_is_dropped(broker, more, tmp_path):
+    """A stopped process goes on where it was: what was asked for before must not be done any more."""
+    fork, log = multiprocessing.get_context("fork"), tmp_path / "log"
+    log.touch()
+    ready = fork.Event()
+    process = fork.Process(target=serve_in_a_child, args=(broker.url, ready, log), daemon=True)
+    process.start()
+    try:
+        assert ready.wait(20)
+        client = more()
+        assert client.call("t", "pid") == {}
+        os.kill(process.pid, signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        with pytest.raises(BusTimeout):
+            client.call("t", "do", timeout=0.2)
+        stall = clock.monotonic() + 1.7  # a shorter stop passes for a busy machine
+        until(lambda: clock.monotonic() > stall, "the process has been stopped for long enough")
+        os.kill(process.pid, signal.SIGCONT)
+        assert client.call("t", "pid") == {}
+        assert log.read_text() == ""
+    finally:
+        process.kill()
+        process.join(10)
 
 
 def test_a_server_that_goes_away_at_work_makes_the_call_unavailable_and_nobody_else_does_it(more):

@@ -54,6 +54,12 @@ def test_the_environment_stands_above_the_file_and_overrides_above_both(tmp_path
         ('[api]\ntrusted_proxies = ["10.0.0.0/33"]', "trusted_proxies"),
         ('[api]\npublic_url = "cloud.example.org"', "public_url"),
         ('[api]\ncertificate = "/etc/x.pem"', "key"),
+        ('[bus]\nurl = "redis://host"', "amqp://"),
+        ('[bus]\nurl = "amqp://one;host"', "semicolon"),
+        ('[bus]\nurl = "amqps://host"\ncertificate = "/etc/x.pem"', "key"),
+        ('[bus]\nurl = "amqp://host"\nca = "/etc/x.pem"', "amqps://"),
+        ('[bus]\nca = "/etc/x.pem"', "amqps://"),
+        ("[bus]\nprefetch = 0", "prefetch"),
         ("not toml", "pileus.toml"),
     ],
 )
