@@ -86,6 +86,22 @@ def wait_for_ready(driver, server_id: str, boots: int) -> None:
     wait_for(f"{boots} ready lines", lambda: driver.console(server_id, None).count("GUEST: ready") >= boots)
 
 
+def press_until_off(driver, server_id: str) -> None:
+    """Like the agent and like a person: a guest that has just booted may not hear the first press."""
+    last = 0.0
+
+    def off() -> bool:
+        nonlocal last
+        if driver.state(server_id) == "shutdown":
+            return True
+        if time.monotonic() - last > 5:
+            last = time.monotonic()
+            driver.power(server_id, "press_power_button")
+        return False
+
+    wait_for("the guest switches itself off", off)
+
+
 def test_a_guest_boots_reads_its_config_drive_and_obeys(driver, home: pathlib.Path) -> None:
     images = Images()
     doc = server(
@@ -104,8 +120,7 @@ def test_a_guest_boots_reads_its_config_drive_and_obeys(driver, home: pathlib.Pa
     assert all(path.stat().st_mode & 0o077 == 0 for path in directory.iterdir())
     assert all(path.stat().st_mode & 0o007 == 0 for path in (home, home / "instances", directory))
 
-    driver.power(doc.id, "press_power_button")
-    wait_for("the guest switches itself off", lambda: driver.state(doc.id) == "shutdown")
+    press_until_off(driver, doc.id)
     driver.power(doc.id, "start")
     wait_for_ready(driver, doc.id, 2)
     driver.power(doc.id, "reboot_hard", doc)
