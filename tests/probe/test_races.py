@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -256,3 +257,4 @@ def test_a_cloud_on_mariadb_boots_and_deletes_a_server():
         wait_until(lambda: probed.traces() == before, "nothing is left over", explain=lambda: f"{before}\n{probed.traces()}")
         assert project.compute_used() == {"instances": 0, "cores": 0, "ram": 0}
         assert project.network_used()["port"] == 0
+        assert json.loads(cloud.pileus("doctor", "--json").stdout)["findings"] == []
