@@ -39,4 +39,5 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     return_all_endpoints_if_no_filter: Annotated[
         bool, Doc("Whether the catalog of a project that is given no endpoints shows all of them, or none.")
     ] = True
+    credential_auth_ttl: Annotated[int, Doc("Minutes for which a request signed with an EC2 key is accepted.")] = 15
     application_credential_limit: Annotated[int, Doc("Application credentials of one user; -1 is no limit.")] = -1

@@ -217,6 +217,8 @@ _CREDENTIALS = {
     "identity:ec2_list_credentials": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
     "identity:ec2_create_credential": f"{_ADMIN} or rule:owner",
     "identity:ec2_delete_credential": f"{_ADMIN} or {_CREDENTIAL_OWNER}",
+    "identity:ec2tokens_validate": "rule:service_or_admin",
+    "identity:s3tokens_validate": "rule:service_or_admin",
     "identity:get_application_credential": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
     "identity:list_application_credentials": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
     "identity:create_application_credential": "rule:owner",

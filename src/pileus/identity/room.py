@@ -36,6 +36,7 @@ ROOM = Room(
         "pileus.identity.api.access_rules",
         "pileus.identity.api.trusts",
         "pileus.identity.api.ec2",
+        "pileus.identity.api.signed",
         "pileus.identity.api.policies",
         "pileus.identity.api.limits",
     ),

@@ -31,7 +31,7 @@ from pileus.kernel import clock, ids
 _log = logging.getLogger(__name__)
 
 # Position in this list is the bit in the payload's mask: append only.
-METHODS = ("password", "token", "application_credential", "totp", "external", "mapped", "oauth1", "trust")
+METHODS = ("password", "token", "application_credential", "totp", "external", "mapped", "oauth1", "trust", "ec2credential")
 
 _UNSCOPED, _DOMAIN, _PROJECT, _TRUST, _SYSTEM, _APPLICATION_CREDENTIAL = 0, 1, 2, 3, 8, 9
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pileus.identity.errors import not_found
-from pileus.identity.logic import credentials
+from pileus.identity.logic import application_credentials, credentials
 from pileus.identity.store.listing import Record
 from pileus.kernel.web import Call, Operations
 
@@ -37,6 +37,7 @@ def _shown(call: Call, row: Record) -> dict[str, Any]:
 @operations("GET", "/credentials", rule="identity:list_credentials", late=True, summary="List credentials")
 def list_credentials(call: Call) -> dict[str, Any]:
     """Those who may not see all see their own."""
+    application_credentials.check_not_ec2(call.service, call.context)
     wanted = listing(call, ("user_id", "type"))
     if call.allows("identity:list_credentials", {}):
         permit(call, {})
@@ -59,6 +60,7 @@ def list_credentials(call: Call) -> dict[str, Any]:
 def create_credential(call: Call) -> dict[str, Any]:
     body = call.body["credential"]
     permit(call, {_OWNER: body["user_id"]})
+    application_credentials.check_not_delegated(call.service, call.context)
     return {"credential": _shown(call, credentials.create(call.service, body))}
 
 
@@ -66,7 +68,9 @@ def create_credential(call: Call) -> dict[str, Any]:
     "GET", "/credentials/{credential_id}", rule="identity:get_credential", late=True, summary="Show a credential"
 )
 def show_credential(call: Call) -> dict[str, Any]:
-    return {"credential": _shown(call, _permitted(call))}
+    row = _permitted(call)
+    application_credentials.check_not_ec2(call.service, call.context)
+    return {"credential": _shown(call, row)}
 
 
 @operations(
@@ -80,6 +84,7 @@ def show_credential(call: Call) -> dict[str, Any]:
 def update_credential(call: Call) -> dict[str, Any]:
     row, body = _permitted(call), call.body["credential"]
     permit(call, {_OWNER: body.get("user_id", row.user_id)})  # nor may it be given to somebody else
+    application_credentials.check_not_delegated(call.service, call.context)
     return {"credential": _shown(call, credentials.update(call.service, row.id, body))}
 
 
@@ -92,7 +97,9 @@ def update_credential(call: Call) -> dict[str, Any]:
     summary="Delete a credential",
 )
 def delete_credential(call: Call) -> None:
-    credentials.delete(call.service, _permitted(call).id)
+    row = _permitted(call)
+    application_credentials.check_not_delegated(call.service, call.context)
+    credentials.delete(call.service, row.id)
 
 
 def _permitted(call: Call) -> Record:

@@ -36,6 +36,7 @@ def _shown(call: Call, key: Ec2) -> dict[str, Any]:
 
 @operations("GET", _ALL, rule="identity:ec2_list_credentials", summary="List the EC2 credentials of a user")
 def list_ec2(call: Call) -> dict[str, Any]:
+    application_credentials.check_not_ec2(call.service, call.context)
     keys = credentials.ec2_of(call.service, call.params["user_id"])
     return {"credentials": [_shown(call, key) for key in keys], "links": collection(call, "x", [], dict)["links"]}
 
@@ -44,21 +45,23 @@ def list_ec2(call: Call) -> dict[str, Any]:
     "POST", _ALL, rule="identity:ec2_create_credential", status=201, body=_BODY, summary="Create an EC2 credential"
 )
 def create_ec2(call: Call) -> dict[str, Any]:
-    application_credentials.check_unrestricted(call.service, call.context)
+    application_credentials.check_not_delegated(call.service, call.context)
     key = credentials.create_ec2(call.service, call.params["user_id"], call.body["tenant_id"])
     return {"credential": _shown(call, key)}
 
 
 @operations("GET", _ONE, rule="identity:ec2_get_credential", late=True, summary="Show an EC2 credential")
 def show_ec2(call: Call) -> dict[str, Any]:
-    return {"credential": _shown(call, _permitted(call))}
+    key = _permitted(call)
+    application_credentials.check_not_ec2(call.service, call.context)
+    return {"credential": _shown(call, key)}
 
 
 @operations(
     "DELETE", _ONE, rule="identity:ec2_delete_credential", late=True, status=204, summary="Delete an EC2 credential"
 )
 def delete_ec2(call: Call) -> None:
-    application_credentials.check_unrestricted(call.service, call.context)
+    application_credentials.check_not_delegated(call.service, call.context)
     credentials.delete(call.service, _permitted(call).credential_id)
 
 

@@ -55,6 +55,11 @@ _RESOURCES: list[tuple[str, str]] = [
     ("system_group_roles", "/system/groups/{group_id}/roles"),
     ("system_group_role", "/system/groups/{group_id}/roles/{role_id}"),
 ]
+_RESOURCES += [
+    ("/ext/OS-EC2/1.0:ec2tokens", "/ec2tokens"),
+    ("/ext/s3tokens/1.0:s3tokens", "/s3tokens"),
+]
+
 _FILTER = "/ext/OS-EP-FILTER/1.0"
 _RESOURCES += [
     (f"{_FILTER}:endpoint_groups", "/OS-EP-FILTER/endpoint_groups"),

@@ -101,6 +101,8 @@ def check_unrestricted(service: Service, context: Context) -> None:
     if context.token is None:
         return
     claims = token_logic.decode(service, context.token)
+    if "ec2credential" in claims.methods:
+        raise Forbidden("A token of an EC2 credential cannot be used for this.")
     if claims.application_credential_id is None:
         return
     with service.db.read() as conn:
@@ -109,6 +111,23 @@ def check_unrestricted(service: Service, context: Context) -> None:
         raise Forbidden(
             "Using method 'application_credential' is not allowed for managing additional application credentials."
         )
+
+
+def check_not_delegated(service: Service, context: Context) -> None:
+    """Raises Forbidden for a token that stands for a part of its user's rights: a credential would stand for all."""
+    if context.token is None:
+        return
+    claims = token_logic.decode(service, context.token)
+    if claims.application_credential_id or claims.trust_id or "ec2credential" in claims.methods:
+        raise Forbidden(
+            "Credentials cannot be changed with a token of an application credential, a trust or an EC2 key."
+        )
+
+
+def check_not_ec2(service: Service, context: Context) -> None:
+    """Raises Forbidden for a token of an EC2 credential: credentials are secrets that it must not give away."""
+    if context.token is not None and "ec2credential" in token_logic.decode(service, context.token).methods:
+        raise Forbidden("Credentials cannot be read with a token of an EC2 credential.")
 
 
 def _check_limit(service: Service, conn: sa.Connection, user_id: str) -> None:

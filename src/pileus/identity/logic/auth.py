@@ -63,6 +63,11 @@ def authenticate(service: Service, auth: Section, *, catalog: bool) -> Issued:
     scope = auth.get("scope")
     if isinstance(scope, dict) and "OS-TRUST:trust" in scope:
         who, scope = _entrusted(service, who, scope)
+    return issue(service, who, scope, catalog=catalog)
+
+
+def issue(service: Service, who: Who, scope: Any, *, catalog: bool = True) -> Issued:
+    """A token for somebody who has proved who they are, if they may have the scope. Raises AuthenticationFailed."""
     try:
         with service.db.read() as conn:
             present = revision.read(conn)
@@ -172,6 +177,8 @@ def _by_token(service: Service, section: Section, began: dt.datetime) -> Who:
         raise AuthenticationFailed(f"token: {reason.inside}") from None
     if claims.trust_id is not None:
         raise Forbidden("A token of a trust cannot be used to get another token.")
+    if "ec2credential" in claims.methods:
+        raise Forbidden("A token of an EC2 credential cannot be used to get another token.")
     if not claims.unscoped and not service.options.allow_rescope_scoped_token:
         raise AuthenticationFailed("scoped tokens may not be exchanged here")
     with service.db.read() as conn:

@@ -32,6 +32,7 @@ class Ec2:
     project_id: str | None
     access: str
     secret: str
+    bound: bool = False  # to a trust or another credential, as upstream's may be
 
 
 KNOWN = frozenset({"id", "user_id", "project_id", "type", "blob"})
@@ -98,8 +99,14 @@ def create(service: Service, body: Mapping[str, Any]) -> Record:
 
 
 def _ec2(service: Service, row: Record) -> Ec2:
-    blob = orjson.loads(decrypted(service, row))
-    return Ec2(row.id, row.user_id, row.project_id, blob["access"], blob.get("secret", ""))
+    try:
+        blob = orjson.loads(decrypted(service, row))
+    except orjson.JSONDecodeError:
+        blob = None
+    if not isinstance(blob, dict):
+        blob = {}  # it was of another type when the blob was given
+    bound = any(blob.get(name) for name in ("trust_id", "app_cred_id", "access_token_id"))
+    return Ec2(row.id, row.user_id, row.project_id, str(blob.get("access", "")), str(blob.get("secret") or ""), bound)
 
 
 def ec2_of(service: Service, user_id: str) -> list[Ec2]:

@@ -1,0 +1,138 @@
+"""Requests signed with EC2 keys, and what their tokens may and may not do."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hmac
+
+import pytest
+
+from pileus.identity.logic.signatures import Signed, of_request
+from pileus.kernel import clock
+from tests.api.identity.test_credentials import ann, create, login  # noqa: F401 - a fixture and its helpers
+from tests.api.identity.world import message, roles_of
+
+
+@pytest.fixture
+def key(identity, ann):  # noqa: F811
+    path = f"/users/{ann['id']}/credentials/OS-EC2"
+    return identity("POST", path, {"tenant_id": ann["project"]}, token=ann["token"], ok=201).json["credential"]
+
+
+@pytest.fixture
+def service(identity):
+    return identity.token("nova", "nova-secret", {"project": {"name": "service", "domain": {"id": "default"}}})
+
+
+def request_of(key, *, host="ec2:8773", signed_host="ec2:8773", age=0, **changes):
+    moment = clock.utcnow() - dt.timedelta(minutes=age)
+    params = {"Action": "x y", "SignatureVersion": "2", "Timestamp": moment.isoformat(timespec="seconds") + "Z"}
+    request = Signed(verb="GET", host=signed_host, path="/", params=params, headers={}, body_hash=None)
+    signature = of_request(key["secret"], request)
+    given = {"access": key["access"], "signature": signature, "verb": "GET", "host": host, "path": "/", "params": params}
+    return {**given, **changes}
+
+
+def verify(identity, service, given, name="credentials", path="/ec2tokens"):
+    return identity("POST", path, {name: given}, token=service)
+
+
+def test_a_signed_request_gets_a_token_for_the_project_of_the_key(identity, ann, key, service):
+    for name in ("credentials", "credential", "ec2Credentials"):
+        answer = verify(identity, service, request_of(key), name)
+        assert answer.status == 200
+        body = answer.json["token"]
+        assert body["methods"] == ["ec2credential"]
+        assert (body["user"]["id"], body["project"]["id"]) == (ann["id"], ann["project"])
+        assert roles_of(answer) == {"manager", "member", "reader"}
+        seen = identity.validate(answer.headers["x-subject-token"])
+        assert seen.json["token"] == body
+
+
+def test_the_port_may_be_left_out_of_what_is_signed(identity, key, service):
+    assert verify(identity, service, request_of(key, signed_host="ec2")).status == 200
+    assert verify(identity, service, request_of(key, signed_host="other")).status == 401
+
+
+def test_a_wrong_signature_an_old_one_and_none_are_refused(identity, key, service):
+    for given in (
+        request_of({**key, "secret": "wrong"}),
+        request_of(key, path="/other"),
+        request_of(key, age=16),
+        request_of(key, signature=""),
+        request_of(key, params={"SignatureVersion": "9"}),
+        {"signature": "x"},
+        {"access": key["access"]},
+    ):
+        assert verify(identity, service, given).status == 401, given
+    unknown = verify(identity, service, request_of({**key, "access": "unknown"}))
+    assert (unknown.status, message(unknown)) == (404, "EC2 access key not found.")
+    assert identity("POST", "/ec2tokens", {}, token=service).status == 400
+
+
+def test_only_services_and_administrators_may_ask(identity, ann, key):
+    assert verify(identity, ann["token"], request_of(key)).status == 403
+    assert verify(identity, None, request_of(key)).status == 401
+    assert verify(identity, "", request_of(key)).status == 200
+
+
+def test_s3_services_send_the_signed_text(identity, ann, key, service):
+    text = b"GET\n\n\ndate\n/bucket/object"
+    signature = base64.b64encode(hmac.digest(key["secret"].encode(), text, "sha1")).decode()
+    given = {"access": key["access"], "token": base64.urlsafe_b64encode(text).decode(), "signature": signature}
+    answer = verify(identity, service, given, path="/s3tokens")
+    assert answer.status == 200
+    assert answer.json["token"]["project"]["id"] == ann["project"]
+    assert "x-subject-token" not in answer.headers
+    for wrong in ({"signature": "x"}, {"token": "a"}, {"token": "AAAA"}):
+        assert verify(identity, service, {**given, **wrong}, path="/s3tokens").status == 401
+
+
+def test_who_has_lost_the_role_or_is_disabled_gets_no_token(identity, ann, key, service):
+    identity("PATCH", f"/users/{ann['id']}", {"user": {"enabled": False}}, ok=200)
+    assert verify(identity, service, request_of(key)).status == 401
+    identity("PATCH", f"/users/{ann['id']}", {"user": {"enabled": True}}, ok=200)
+    assert verify(identity, service, request_of(key)).status == 200
+    identity("DELETE", f"/projects/{ann['project']}/users/{ann['id']}/roles/{identity.role('manager')}", ok=204)
+    assert verify(identity, service, request_of(key)).status == 401
+
+
+def test_a_key_without_secret_or_bound_to_something_opens_nothing(identity, ann, service):
+    for number, blob in enumerate(('{"access": "%s"}', '{"access": "%s", "secret": "s", "trust_id": "t"}')):
+        access = f"key-{number}"
+        body = {"type": "ec2", "user_id": ann["id"], "project_id": ann["project"], "blob": blob % access}
+        identity("POST", "/credentials", {"credential": body}, token=ann["token"], ok=201)
+        secret = "s" if "secret" in blob else ""
+        assert verify(identity, service, request_of({"access": access, "secret": secret})).status == 401
+
+
+def test_a_token_of_a_key_cannot_be_exchanged_and_touches_no_credentials(identity, ann, key, service):
+    token = verify(identity, service, request_of(key)).headers["x-subject-token"]
+    assert identity("GET", f"/users/{ann['id']}", token=token).status == 200
+    assert identity.exchange(token, {"project": {"id": ann["project"]}}).status == 403
+    own = {"type": "cert", "blob": "b", "user_id": ann["id"]}
+    made = identity("POST", "/credentials", {"credential": own}, token=ann["token"], ok=201).json["credential"]
+    ec2 = f"/users/{ann['id']}/credentials/OS-EC2"
+    for method, path, body in (
+        ("GET", "/credentials", None),
+        ("GET", f"/credentials/{made['id']}", None),
+        ("POST", "/credentials", {"credential": own}),
+        ("PATCH", f"/credentials/{made['id']}", {"credential": {"blob": "x"}}),
+        ("DELETE", f"/credentials/{made['id']}", None),
+        ("GET", ec2, None),
+        ("POST", ec2, {"tenant_id": ann["project"]}),
+        ("GET", f"{ec2}/{key['access']}", None),
+        ("DELETE", f"{ec2}/{key['access']}", None),
+        ("POST", ann["path"], {"application_credential": {"name": "x"}}),
+    ):
+        assert identity(method, path, body, token=token).status == 403, (method, path)
+
+
+def test_delegated_tokens_make_no_credentials(identity, ann):
+    made = create(identity, ann, name="free", unrestricted=True)
+    token = login(identity, made["secret"], id=made["id"]).headers["x-subject-token"]
+    body = {"type": "ec2", "user_id": ann["id"], "project_id": "0" * 32, "blob": '{"access": "a", "secret": "s"}'}
+    assert identity("POST", "/credentials", {"credential": body}, token=token).status == 403
+    path = f"/users/{ann['id']}/credentials/OS-EC2"
+    assert identity("POST", path, {"tenant_id": ann["project"]}, token=token).status == 403
