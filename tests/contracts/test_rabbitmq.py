@@ -133,11 +133,40 @@ def test_a_call_under_way_when_the_connection_breaks_is_done_once_and_answered(b
     assert started.wait(20)
     for bus in (server, client):
         sever(bus)
-    until(lambda: client._state == server._state == "up" and broker.queue("pileus.t")[1] == 1, "both are connected again")
+    until(lambda: works(client) and works(server) and broker.queue("pileus.t")[1] == 1, "both are connected again")
     go.set()
     thread.join(30)
     assert answers == [{"n": 1}]
     assert done == [1]
+
+
+def test_a_call_sent_again_is_done_once_among_several_servers(broker, more):
+    servers, client = [more(), more(), more()], more()
+    started, go, done, ends = threading.Event(), threading.Event(), [], []
+
+    def work(payload):
+        done.append(1)
+        started.set()
+        go.wait(30)
+
+    def ask():
+        try:
+            ends.append(client.call("t", "work", timeout=60))
+        except BusUnavailable:
+            ends.append("unavailable")
+
+    for server in servers:
+        server.serve("t", {"work": work})
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert started.wait(20)
+    for _ in range(4):
+        sever(client)
+        until(lambda: works(client), "the caller is connected again")
+    go.set()
+    thread.join(30)
+    assert done == [1]
+    assert ends in ([None], ["unavailable"])
 
 
 def sever(bus):
@@ -151,6 +180,14 @@ def sever(bus):
     bus._tasks.append(cut)
     bus._notice()
     assert lost.wait(20)
+
+
+def works(bus):
+    """Whether the thread of a bus has a connection again."""
+    passed = threading.Event()
+    bus._tasks.append(lambda link: passed.set())
+    bus._notice()
+    return passed.wait(0.1)
 
 
 def test_a_call_under_way_fails_in_its_time_when_the_broker_is_killed(broker, more):

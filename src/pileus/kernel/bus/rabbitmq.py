@@ -6,7 +6,7 @@ It starts with the first use, so that a bus may be made before a fork.
 Promises, beyond those of every bus:
 - A call is done at most once. Its answer lets it leave its queue, so one whose server died comes to another one, which does
   not do it but says so: the caller gets BusUnavailable. The request of a caller that lost its connection is sent again under
-  its id, and answered from memory where it was done.
+  its id, and answered from memory by the server that did it; another one says the same as above.
 - While the broker is away calls fail with BusUnavailable at once; one that was under way then waits a few seconds for it.
 - Casts and fanouts are kept in this process while the broker is away, for the seconds they have left and a thousand at
   most; then they are dropped with a line in the log. Once the broker has confirmed a cast it is on disk, survives the
@@ -31,7 +31,7 @@ import msgspec
 
 from pileus.kernel import clock
 from pileus.kernel.bus.base import Bus, BusTimeout, BusUnavailable, Handler, Request, Response, Server, encoded
-from pileus.kernel.bus.rabbitmq_link import LOST, Link, without_password
+from pileus.kernel.bus.rabbitmq_link import LOST, Link, is_repeated, without_password
 from pileus.kernel.config import BusOptions
 
 _log = logging.getLogger(__name__)
@@ -280,7 +280,7 @@ class RabbitBus(Bus):
         now = clock.monotonic()
         for errand in list(self._calls.values()):  # under way when the last connection was lost
             errand.look_at = now + _GRACE
-            self._publish(link, errand)
+            self._publish(link, errand, again=True)
         self._set_state("up")
         while not self._closed.is_set():
             while self._tasks:
@@ -315,13 +315,14 @@ class RabbitBus(Bus):
                 return
         self._publish(link, errand)
 
-    def _publish(self, link: Link, errand: Errand) -> None:
+    def _publish(self, link: Link, errand: Errand, *, again: bool = False) -> None:
         seconds = errand.deadline - clock.monotonic()
         if seconds <= 0:
             self._give_up(errand, "its time is over")
             return
         request = msgspec.structs.replace(errand.request, remaining=seconds)
-        link.publish(errand, errand.topic, _encoder.encode(request), seconds, errand.correlation, errand.fanout)
+        body = _encoder.encode(request)
+        link.publish(errand, errand.topic, body, seconds, errand.correlation, fanout=errand.fanout, again=again)
 
     def _look(self, link: Link) -> None:
         """Calls that have waited for a while: is anybody there to answer?"""
@@ -420,7 +421,7 @@ class RabbitBus(Bus):
     def _perform(self, link: Link, server: Server, request: Request, message: Any, arrived: float) -> None:
         body: bytes | None = None
         try:
-            if message.delivery_info.get("redelivered") and not server.knows(request.id):
+            if is_repeated(message) and not server.knows(request.id):
                 sentence = f"{server.topic} {request.method}: its server went away; it may or may not be done"
                 body = encoded(Response(request.id, error=(_INTERRUPTED, sentence)))
             else:

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 LOST = (AMQPError, OSError)  # what a connection that is no more raises
 _FANOUT = "pileus.fanout"
 _REPLIES = "amq.rabbitmq.reply-to"
+_AGAIN = "pileus-again"
 _IDLE_QUEUE = 24 * 3600 * 1000  # milliseconds after which the queue of a topic that nobody serves goes
 _STALL = 1.5  # seconds; who did not look for longer than that does not know how old what he reads is
 _CONNECT, _READ_WRITE, _HEARTBEAT = 3.0, 10.0, 10.0
@@ -55,6 +56,12 @@ def _tls(url: str, options: BusOptions) -> dict[str, Any] | bool:
     if options.certificate:
         settings |= {"certfile": options.certificate, "keyfile": options.key}
     return settings
+
+
+def is_repeated(message: Any) -> bool:
+    """Whether another process may have done, or may be doing, what a message asks for."""
+    headers = message.properties.get("application_headers") or {}
+    return bool(message.delivery_info.get("redelivered") or headers.get(_AGAIN))
 
 
 class Link:
@@ -140,12 +147,22 @@ class Link:
         self._delivered(self, topic, message, arrived)
 
     def publish(
-        self, token: Any, topic: str, body: bytes, seconds: float, correlation: str = "", fanout: bool = False
+        self,
+        token: Any,
+        topic: str,
+        body: bytes,
+        seconds: float,
+        correlation: str = "",
+        *,
+        fanout: bool = False,
+        again: bool = False,
     ) -> None:
         """Send a request; with a correlation it wants an answer. `token` comes back in `confirmed`."""
         properties: dict[str, Any] = {"delivery_mode": 2, "expiration": str(max(1, int(seconds * 1000)))}
         if correlation:
             properties |= {"reply_to": _REPLIES, "correlation_id": correlation}
+        if again:
+            properties["application_headers"] = {_AGAIN: True}
         message = amqp.Message(body, content_type="application/msgpack", **properties)
         self._published += 1
         self.unconfirmed[self._published] = token
