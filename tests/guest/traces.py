@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tests.sandbox import Sandbox
+from tests.sandbox import TOP, Sandbox
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,18 @@ def take(host: Sandbox) -> Traces:
     )
 
 
-def mentions(databases: Path, needle: str, records: tuple[str, ...]) -> Iterator[str]:
-    """Rows of live tables below a directory of SQLite files that hold `needle`: `database.table.column`.
+def mentions(host: Sandbox, home: str, needles: list[str], records: tuple[str, ...]) -> list[str]:
+    """Where live rows of a cloud's SQLite databases hold one of `needles`: `database.table.column needle`.
 
     `records` are parts of the names of tables that remember what was (events, finished flows, deleted rows); rows marked as deleted do not count.
+    The search runs on the host: SQLite follows /proc/PID/root back to the outside.
     """
-    for path in sorted(databases.rglob("*.db")) + sorted(databases.rglob("*.sqlite*")):
-        if path.name.endswith(("-wal", "-shm")):
-            continue
+    question = json.dumps({"home": home, "needles": needles, "records": records})
+    return list(json.loads(host.run([sys.executable, "-m", "tests.guest.traces"], input=question, cwd=TOP).stdout))
+
+
+def search(home: str, needles: list[str], records: list[str]) -> Iterator[str]:
+    for path in sorted(p for p in Path(home).rglob("*") if p.suffix in {".db", ".sqlite", ".sqlite3"} and is_database(p)):
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
             tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             for table in tables:
@@ -87,5 +92,15 @@ def mentions(databases: Path, needle: str, records: tuple[str, ...]) -> Iterator
                 alive = " AND ".join(f'("{c}" IS NULL OR "{c}" IN (0, \'0\', \'\'))' for c in columns if c in {"deleted", "deleted_at"}) or "1"
                 for column in columns:
                     query = f'SELECT count(*) FROM "{table}" WHERE {alive} AND CAST("{column}" AS TEXT) LIKE ?'
-                    if connection.execute(query, (f"%{needle}%",)).fetchone()[0]:
-                        yield f"{path.stem}.{table}.{column}"
+                    for needle in needles:
+                        if connection.execute(query, (f"%{needle}%",)).fetchone()[0]:
+                            yield f"{path.stem}.{table}.{column} {needle}"
+
+
+def is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+
+
+if __name__ == "__main__":
+    print(json.dumps(list(search(**json.load(sys.stdin)))))
