@@ -32,7 +32,7 @@ test: ## everything a machine without special hardware can run (under 30 minutes
 	@tools/install test
 	@tools/run-tests
 
-chaos: ## every probe of killed and restarted processes, ROUNDS=20 times in random order
+chaos: ## every probe of killed and restarted processes, ROUNDS=20 times
 	@tools/install test
 	$(PYTEST) tests/probe --rounds=$(ROUNDS)
 
