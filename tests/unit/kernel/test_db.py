@@ -214,6 +214,28 @@ def test_an_unknown_kind_of_database_is_refused_by_name():
         _ = Database("oracle://x/y", "test").engine
 
 
+def test_a_peek_sees_what_was_committed_last_and_can_only_read(database_url):
+    db = Database(database_url, "test")
+    with db.write() as conn:
+        conn.exec_driver_sql("CREATE TABLE peeked (value INTEGER)")
+    assert db.peek("SELECT value FROM peeked") is None
+    for value in (1, 2):
+        with db.write() as conn:
+            conn.exec_driver_sql("DELETE FROM peeked")
+            conn.exec_driver_sql(f"INSERT INTO peeked (value) VALUES ({value})")
+        assert db.peek("SELECT value FROM peeked") == value
+    with db.write() as conn:
+        conn.exec_driver_sql("DELETE FROM peeked")
+        with pytest.raises(ProgrammingError):
+            db.peek("SELECT value FROM peeked")
+    if db.is_sqlite:
+        with pytest.raises(sa.exc.OperationalError, match="readonly"):
+            db.peek("DELETE FROM peeked")
+    with pytest.raises(sa.exc.DBAPIError):
+        db.peek("SELECT value FROM nowhere")
+    db.close()
+
+
 def test_a_locked_database_is_an_operational_error_like_any_other(tmp_path, monkeypatch):
     """So that flows try again."""
     monkeypatch.setattr("pileus.kernel.db.database.PATIENCE", 0.01)

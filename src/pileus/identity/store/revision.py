@@ -19,6 +19,10 @@ _READ = sa.select(tables.revision.c.value, tables.revision.c.roles, tables.revis
 )
 
 
+PEEK = "SELECT value FROM revision WHERE id = 1"
+"""The value alone, for `Database.peek`."""
+
+
 def read(conn: sa.Connection) -> Revision:
     """(value, roles, catalog); zeros before the first change."""
     row = conn.execute(_READ).first()
