@@ -171,14 +171,14 @@ def _extract(source: pathlib.Path, folder: pathlib.Path) -> None:
             while (member := tar.next()) is not None:
                 if not _belongs(member):
                     raise Problem(f"{source} is not a backup of ours: it has {member.name!r} in it. Nothing was restored.")
-                _write(tar, member, folder)
+                _put(tar, member, folder)
     except (tarfile.TarError, EOFError, ValueError, AttributeError) as error:
         raise Problem(f"{source} is not a backup, or damaged: {error}. Nothing was restored.") from error
     except OSError as error:
         raise Problem(f"{source} cannot be restored: {error.strerror or error}. Nothing was restored.") from error
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: pathlib.Path) -> None:
+def _put(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: pathlib.Path) -> None:
     """One member that belongs, private whatever the archive says. (Debian 12's tarfile has no extraction filters.)"""
     target = folder.joinpath(*pathlib.PurePosixPath(member.name).parts)
     if member.isdir():
