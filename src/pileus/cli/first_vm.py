@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import socket
+import sys
 from typing import Any
 
 from pileus.cli import initial
@@ -33,17 +35,16 @@ def run(arguments: argparse.Namespace) -> int:
     if existed:
         steps.say(f"The guest {NAME} was there already. Nothing was changed.")
     print(f"API:         {config.base_url}")
-    print(f'Credentials: eval "$({_command(config.home)} env --user demo)"   (or --user admin)')
+    print(f'Credentials: eval "$({_command(arguments)} env --user demo)"   (or --user admin)')
     if not config.pileus.simulate:
         print(f"Guest:       ssh -i {initial.key_file(config.home)} -o StrictHostKeyChecking=no root@{address}")
     return 0
 
 
-def _command(home: Any) -> str:
-    import sys  # noqa: PLC0415 - the command as it was called
-
-    del home
-    return sys.argv[0]
+def _command(arguments: argparse.Namespace) -> str:
+    """The command as it was called, for the same home."""
+    home = f" --home {shlex.quote(arguments.home)}" if arguments.home else ""
+    return sys.argv[0] + home
 
 
 def _find(compute: Client) -> dict[str, Any] | None:
