@@ -154,13 +154,13 @@ def test_a_home_with_too_long_a_path_is_refused(tmp_path: pathlib.Path) -> None:
 
 
 def commands_with(argument: str) -> list[int]:
-    """Processes that have the argument."""
-    found = []
+    """Processes that have the argument. A child that a daemon has just forked has it too until it becomes what it was forked for."""
+    parents = {}
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if argument.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    return [pid for pid, parent in parents.items() if parent not in parents]
 
 
 @contextlib.contextmanager

@@ -359,6 +359,8 @@ class Runner:
         if wait > 0:
             return min(wait, 1.0)
         with self.service.db.write(durable=False) as conn:
+            if self._stopping.is_set():
+                return 0.0  # looked at here, or a flow that has just been handed over would be taken again
             records = store.claim(conn, self.worker_id, kinds, free)
         for record in records:
             with self._lock:
