@@ -103,9 +103,6 @@ def test_many_who_start_the_daemons_start_one_pair(home: pathlib.Path) -> None:
             config = str(directory / "etc" / f"{program}.conf")
             assert len(commands_with(config)) == 1
         kill(home, "libvirtd", "virtlogd")
-        sockets = (libvirtd.Daemons(directory).socket, libvirtd.Daemons(directory).log_socket)
-        while any(libvirtd.running(directory, name) for name in ("libvirtd", "virtlogd")) or any(map(libvirtd._answers, sockets)):
-            pass  # its threads die in their own time, and the last one takes the sockets along
 
 
 def test_a_libvirtd_that_lost_its_socket_is_replaced(home: pathlib.Path) -> None:

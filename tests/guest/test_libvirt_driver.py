@@ -145,7 +145,7 @@ def test_a_guest_survives_the_death_of_libvirt_and_agent(driver, home: pathlib.P
     for program in ("libvirtd", "virtlogd"):
         pid = libvirtd.running(home / "libvirt", program)
         os.kill(pid, signal.SIGKILL)
-        wait_for(f"{program} is dead", lambda program=program: libvirtd.running(home / "libvirt", program) is None)
+    wait_for("libvirtd is dead", lambda: libvirtd.running(home / "libvirt", "libvirtd") is None)
     driver.watch()
     assert driver.states() == {doc.id: "running"}
     again = fresh(home)

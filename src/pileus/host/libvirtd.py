@@ -84,17 +84,19 @@ def ensure(directory: pathlib.Path, *, kvm: bool = False) -> Daemons:
         raise LibvirtdError(
             f"The path {daemons.socket} is too long for a socket: choose a PILEUS_HOME with a shorter path."
         )
-    if _answers(daemons.socket) and _answers(daemons.log_socket):
+    pair = (("virtlogd", daemons.log_socket), ("libvirtd", daemons.socket))
+    if all(_stands(directory, program, path) for program, path in pair):
         return daemons
     if os.geteuid() != 0:
         raise LibvirtdError("No libvirtd answers and only root can start one: start libvirtd, or use `--simulate`.")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(directory):
         _lay_out(directory, kvm=kvm)
-        for program, socket_path in (("virtlogd", daemons.log_socket), ("libvirtd", daemons.socket)):
-            if not _answers(socket_path):
+        for program, path in pair:
+            if not _stands(directory, program, path):
                 _end(directory, program)  # one that runs and does not answer has lost its socket
-                _launch(directory, program)
+                if not _goes_on_answering(path):
+                    _launch(directory, program)
     return daemons
 
 
@@ -149,6 +151,20 @@ def may_use_kvm(directory: pathlib.Path) -> bool:
     if device.st_mode & 0o006 == 0o006 or entry.pw_uid == device.st_uid:
         return True
     return device.st_mode & 0o060 == 0o060 and device.st_gid in os.getgrouplist(user, entry.pw_gid)
+
+
+def _stands(directory: pathlib.Path, program: str, path: pathlib.Path) -> bool:
+    return running(directory, program) is not None and _answers(path)
+
+
+def _goes_on_answering(path: pathlib.Path) -> bool:
+    """Whether somebody answers though our program does not run: the threads of one that was killed die in their own time."""
+    deadline = clock.monotonic() + _STOP_SECONDS
+    while _answers(path):
+        if clock.monotonic() > deadline:
+            return True
+        clock.sleep(0.02)
+    return False
 
 
 def _answers(path: pathlib.Path) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from pileus.compute.logic.guest_identity import sign
 from pileus.compute.loops.network_info import network_info
+from pileus.compute.store import servers as store
 from pileus.kernel.testing import ADMIN, MEMBER, OTHER, PROJECT, SERVICE
 from tests.api.compute.world import new
 
@@ -93,6 +94,20 @@ def test_external_events(world):
     world.networks.ports.pop(port["id"])
     send(event("network-vif-deleted", tag=port["id"]), ok=200)
     assert world.server(server_id)["addresses"] == {}
+
+
+def test_a_deleted_server_leaves_no_word_about_its_ports(world):
+    server_id = world.boot()
+    def told():
+        with world.service.db.read() as conn:
+            return store.plugged_ports(conn, server_id)
+    assert told()
+    (port_id,) = told()
+    world("DELETE", f"/servers/{server_id}", ok=204)
+    world.settle()
+    late = {"name": "network-vif-plugged", "server_uuid": server_id, "tag": port_id, "status": "completed"}
+    world("POST", "/os-server-external-events", {"events": [late]}, as_=SERVICE, ok=404)
+    assert told() == set()
 
 
 def test_addresses_follow_the_network_service_without_events(world):

@@ -27,12 +27,10 @@ def receive(service: Service, given: Sequence[Mapping[str, Any]]) -> tuple[list[
     events: list[Event] = []
     stale: list[str] = []
     with service.db.write() as conn:
-        known = {
-            row[0]: row[1]
-            for row in conn.execute(
-                sa.select(SERVERS.c.id, SERVERS.c.host).where(SERVERS.c.id.in_(ids), SERVERS.c.deleted.is_(False))
-            )
-        }
+        alive = sa.and_(SERVERS.c.id.in_(ids), SERVERS.c.deleted.is_(False))
+        query = sa.select(SERVERS.c.id, SERVERS.c.host).where(alive).order_by(SERVERS.c.id)
+        # Locked: a server that is deleted meanwhile would leave what is recorded here behind.
+        known = {server_id: host for server_id, host in conn.execute(query.with_for_update())}
         for event in given:
             server_id = event["server_uuid"]
             answer: Event = {"status": "completed", **event, "code": 200}

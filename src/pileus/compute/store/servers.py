@@ -291,7 +291,7 @@ def plugged_ports(conn: sa.Connection, server_id: str) -> set[str]:
 
 
 def forget_plugged(conn: sa.Connection, server_id: str) -> None:
-    """The server goes to another host: its ports will be plugged there."""
+    """The server goes to another host, where its ports will be plugged, or is deleted."""
     conn.execute(PLUGGED_PORTS.delete().where(PLUGGED_PORTS.c.server_id == server_id))
 
 
@@ -313,7 +313,7 @@ def mark_deleted(conn: sa.Connection, server_id: str) -> bool:
     conn.execute(SERVER_GROUP_MEMBERS.delete().where(SERVER_GROUP_MEMBERS.c.server_id == server_id))
     conn.execute(SERVER_ADDRESSES.delete().where(SERVER_ADDRESSES.c.server_id == server_id))
     remove_ports(conn, server_id)
-    return update(
+    ended = update(
         conn,
         server_id,
         deleted=True,
@@ -326,6 +326,8 @@ def mark_deleted(conn: sa.Connection, server_id: str) -> bool:
         admin_pass=None,
         network_info=[],
     )
+    forget_plugged(conn, server_id)  # with the server's row locked: no event about it can come in between
+    return ended
 
 
 def count_building(conn: sa.Connection) -> dict[str, int]:
