@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pileus.clients.base import Client, PeerNotFound
+from pileus.clients.base import Client, PeerConflict, PeerNotFound
 
 Body = dict[str, Any]
 
@@ -64,6 +64,31 @@ class NetworkClient(Client):
     def bind_port(self, port_id: str, host: str, **others: Any) -> Body:
         """Bind to a host; with `host` "" take it off its host. `others` are attributes to change along."""
         return self.update_port(port_id, {"binding:host_id": host, **others})
+
+    def list_port_bindings(self, port_id: str, **filters: Any) -> list[Body]:
+        found: list[Body] = self.get(f"/v2.0/ports/{port_id}/bindings", filters or None)["bindings"]
+        return found
+
+    def create_port_binding(self, port_id: str, host: str, **others: Any) -> Body:
+        """Let one more host prepare for the port (`vnic_type`, `profile`). Raises PeerConflict when it has one already, PeerUnavailable
+        when the host cannot take it.
+        """
+        made: Body = self.post(f"/v2.0/ports/{port_id}/bindings", {"binding": {"host": host, **others}})["binding"]
+        return made
+
+    def activate_port_binding(self, port_id: str, host: str) -> None:
+        """Move the port to a host that is prepared for it; done too when it is there. Raises PeerNotFound without such a binding."""
+        try:
+            self.put(f"/v2.0/ports/{port_id}/bindings/{host}/activate")
+        except PeerConflict:
+            return
+
+    def delete_port_binding(self, port_id: str, host: str) -> None:
+        """Take the port off a host; done too when it is not there, or there is no such port."""
+        try:
+            self.delete(f"/v2.0/ports/{port_id}/bindings/{host}")
+        except PeerNotFound:
+            return
 
     def delete_port(self, port_id: str) -> None:
         """Done too when there is no such port."""

@@ -305,6 +305,30 @@ class PortBound(InUse):
     """Something that a bound port cannot change."""
 
 
+class PortBindingNotFound(_Typed, errors.NotFound):
+    """The port has no binding on that host, or none that could be activated."""
+
+    def __init__(self, port_id: str, host: str) -> None:
+        super().__init__(f"Binding for port {port_id} for host {host} could not be found.")
+
+
+class PortBindingAlreadyExists(InUse):
+    def __init__(self, port_id: str, host: str) -> None:
+        super().__init__(f"Binding for port {port_id} on host {host} already exists.")
+
+
+class PortBindingAlreadyActive(InUse):
+    def __init__(self, port_id: str, host: str) -> None:
+        super().__init__(f"Binding for port {port_id} on host {host} is already active.")
+
+
+class PortBindingError(_Typed, errors.Internal):
+    """The host cannot take the port; this service answers it with 500, as upstream does."""
+
+    def __init__(self, port_id: str, host: str) -> None:
+        super().__init__(f"Binding for port {port_id} on host {host} could not be created or updated.")
+
+
 class DuplicateRbacPolicy(InUse):
     """The same access has been given already."""
 

@@ -109,6 +109,13 @@ _PORTS = {
     **_each("get", "port", "binding:host_id binding:profile binding:vif_type binding:vif_details", _any(ADMIN, SERVICE)),
 }
 
+_PORT_BINDINGS = {
+    "get_port_binding": _any(ADMIN, SERVICE),
+    "create_port_binding": SERVICE,
+    "delete_port_binding": SERVICE,
+    "activate": SERVICE,
+}
+
 _ROUTERS = {
     **_owned("router"),
     "create_router:external_gateway_info": _any(ADMIN, MEMBER),
@@ -174,6 +181,7 @@ RULES: dict[str, str] = {
     **_SUBNETS,
     **_SUBNETPOOLS,
     **_PORTS,
+    **_PORT_BINDINGS,
     **_ROUTERS,
     **_FLOATING_IPS,
     **_GROUPS,

@@ -22,6 +22,7 @@ ROOM = Room(
         "pileus.network.api.subnets",
         "pileus.network.api.subnetpools",
         "pileus.network.api.ports",
+        "pileus.network.api.port_bindings",
         "pileus.network.api.routers",
         "pileus.network.api.floatingips",
         "pileus.network.api.security_groups",

@@ -88,6 +88,8 @@ def expected(operation, who):
         return {404}
     if reads or (who == "reader" and operation.method == "PUT" and not rest.partition("/")[2]):
         return "in"  # an update's body is read before it is asked who changes
+    if "/bindings" in rest:
+        return "in" if who == "service" else {403}
     may = who in {"admin", "member", "manager"} or (who == "service" and collection == "ports")
     if who == "service" and operation.method == "PUT" and not rest.partition("/")[2]:
         return "in"

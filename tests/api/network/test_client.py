@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pileus.clients.base import LocalBinding, PeerConflict, PeerNotFound
+from pileus.clients.base import LocalBinding, PeerConflict, PeerNotFound, PeerUnavailable
 from pileus.clients.network import NetworkClient
 from pileus.kernel.testing import ADMIN, MEMBER, SERVICE
 from tests.api.network.world import new
@@ -52,3 +52,24 @@ def test_ports_come_in_bulk(net, client):
     network, _ = net.net()
     made = client(MEMBER).create_ports([{"network_id": network["id"], "name": name} for name in ("a", "b")])
     assert [port["name"] for port in made] == ["a", "b"]
+
+
+def test_a_port_moves_between_hosts(net, client):
+    service = client(SERVICE)
+    for host in ("host2", "host3.rack7"):
+        net.beat(host)
+    port = net.guest(net.net(enable_dhcp=False)[0])
+    made = service.create_port_binding(port["id"], "host3.rack7", profile={"why": "evacuation"})
+    assert (made["host"], made["status"], made["vif_type"]) == ("host3.rack7", "INACTIVE", "tap")
+    with pytest.raises(PeerConflict):
+        service.create_port_binding(port["id"], "host3.rack7")
+    for _ in range(2):
+        service.activate_port_binding(port["id"], "host3.rack7")
+    assert [found["host"] for found in service.list_port_bindings(port["id"], status="INACTIVE")] == ["host1"]
+    for _ in range(2):
+        service.delete_port_binding(port["id"], "host1")
+    assert service.show_port(port["id"])["binding:host_id"] == "host3.rack7"
+    with pytest.raises(PeerNotFound):
+        service.activate_port_binding(port["id"], "host2")
+    with pytest.raises(PeerUnavailable):
+        service.create_port_binding(port["id"], "nowhere")

@@ -14,6 +14,7 @@ _EXTENSIONS: dict[str, tuple[str, str]] = {
     "allowed-address-pairs": ("Allowed Address Pairs", "Addresses besides its own that a port may send from."),
     "availability_zone": ("Availability Zone", "Zones in which agents are."),
     "binding": ("Port Binding", "Where a port is attached, and how."),
+    "binding-extended": ("Port Bindings Extended", "Bindings of a port on several hosts, of which one is active."),
     "default-subnetpools": ("Default subnet pools", "A pool that subnets are taken from when none is named."),
     "dhcp_agent_scheduler": ("DHCP Agent Scheduler", "Which agents serve the DHCP of a network."),
     "ext-gw-mode": ("Router gateway mode", "Source address translation of a router's gateway, on or off."),

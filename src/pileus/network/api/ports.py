@@ -16,7 +16,7 @@ from pileus.network.store.kinds import PORT
 operations = Operations()
 
 _FIXED_IP = a.mapping({"subnet_id": a.uuid, "ip_address": a.address})
-_VNIC_TYPES = (
+VNIC_TYPES = (
     "normal",
     "direct",
     "macvtap",
@@ -86,7 +86,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "port_security_enabled": Attribute(a.boolean),
     "extra_dhcp_opts": Attribute(_options, default=[]),
     "binding:host_id": Attribute(a.none_as("", a.text()), default=""),
-    "binding:vnic_type": Attribute(a.one_of(*_VNIC_TYPES), default="normal"),
+    "binding:vnic_type": Attribute(a.one_of(*VNIC_TYPES), default="normal"),
     "binding:profile": Attribute(a.dictionary, default={}),
     "binding:vif_type": a.read_only(),
     "binding:vif_details": a.read_only(),

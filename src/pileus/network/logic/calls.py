@@ -56,6 +56,7 @@ def report(service: Service, payload: Payload) -> Payload:
         return {}
     with changing(service) as change:
         _ports(change, said)
+        _prepared(change, said)
         _floating(change, said)
         for id, state in _changed_routers(change.conn, said):
             change.conn.execute(sa.update(t.routers).where(t.routers.c.id == id).values(status=state))
@@ -65,7 +66,8 @@ def report(service: Service, payload: Payload) -> Payload:
 def _news(service: Service, said: wire.Report) -> bool:
     """Whether a report says anything new: most do not, and cost one read."""
     with service.db.read() as conn:
-        return bool(_changed_ports(conn, said) or _changed_floating(conn, said) or _changed_routers(conn, said))
+        changed = (_changed_ports, _changed_prepared, _changed_floating, _changed_routers)
+        return any(look(conn, said) for look in changed)
 
 
 def _changed_ports(conn: sa.Connection, said: wire.Report) -> list[Any]:
@@ -95,9 +97,35 @@ def _ports(change: Change, said: wire.Report) -> None:
         for part in _parts(changed):
             change.conn.execute(sa.update(t.ports).where(t.ports.c.id.in_(part)).values(status=state))
     for row in rows:
-        if row.device_owner.startswith("compute:") and ids.is_uuid_like(row.device_id):
+        if _is_guest(row):
             up = _state(row, said) == wire.ACTIVE
             change.tell_compute("network-vif-plugged" if up else "network-vif-unplugged", row.device_id, row.id)
+
+
+def _changed_prepared(conn: sa.Connection, said: wire.Report) -> list[Any]:
+    """The host's inactive bindings whose state differs from the reported one."""
+    table = t.port_bindings
+    query = (
+        sa.select(t.ports.c.id, table.c.status, t.ports.c.device_id, t.ports.c.device_owner)
+        .join(t.ports, t.ports.c.id == table.c.port_id)
+        .where(table.c.host == said.host)
+    )
+    return [row for row in conn.execute(query) if _state(row, said) not in {None, row.status}]
+
+
+def _prepared(change: Change, said: wire.Report) -> None:
+    """A tap on a host that a port may move to: its guest waits there for the news. That it goes again concerns nobody."""
+    for row in _changed_prepared(change.conn, said):
+        table, state = t.port_bindings, str(_state(row, said))
+        here = sa.and_(table.c.port_id == row.id, table.c.host == said.host)
+        change.conn.execute(sa.update(table).where(here).values(status=state))
+        if state == wire.ACTIVE and _is_guest(row):
+            change.tell_compute("network-vif-plugged", row.device_id, row.id)
+
+
+def _is_guest(row: Any) -> bool:
+    """Whether compute knows the device of the port."""
+    return bool(row.device_owner.startswith("compute:") and ids.is_uuid_like(row.device_id))
 
 
 def _changed_routers(conn: sa.Connection, said: wire.Report) -> list[tuple[str, str]]:

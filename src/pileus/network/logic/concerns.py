@@ -1,17 +1,18 @@
 """Which items of which hosts a change concerns: exactly those whose content it changes.
 
 A host has the networks of the ports bound to it, those ports (where compute makes the tap), the security groups of those ports with the groups
-their rules refer to, and the routers placed on it. What a host has now is read from the desired state itself.
+their rules refer to, and the routers placed on it. An inactive binding brings all that too: the host prepares for a port that comes to it. What a host has now is read from the desired state itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
+from pileus.network.logic.binding import TAP
 from pileus.network.logic.change import Change
 from pileus.network.store import tables as t
 
@@ -31,6 +32,13 @@ class PortState:
     pairs: tuple[str, ...]
     options: tuple[str, ...]
     flags: tuple[bool, bool]
+    prepared: frozenset[str] = frozenset()
+    """Hosts that attach its tap too, without being where it is (yet): they have an inactive binding."""
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """All hosts that have the port."""
+        return self.prepared | {self.host} if self.host else self.prepared
 
     @property
     def has_tap(self) -> bool:
@@ -38,8 +46,8 @@ class PortState:
         return not self.device_owner.startswith("network:")
 
 
-def state_of(row: Any, ips: Iterable[tuple[str, str]], groups: Iterable[str]) -> PortState:
-    """From a row of the ports table (or its values), its addresses and its groups."""
+def state_of(row: Any, ips: Iterable[tuple[str, str]], groups: Iterable[str], prepared: Iterable[str] = ()) -> PortState:
+    """From a row of the ports table (or its values), its addresses, its groups and the hosts prepared for it."""
     return PortState(
         id=row.id,
         network_id=row.network_id,
@@ -52,43 +60,61 @@ def state_of(row: Any, ips: Iterable[tuple[str, str]], groups: Iterable[str]) ->
         pairs=tuple(sorted(f"{pair['ip_address']} {pair.get('mac_address', '')}" for pair in row.allowed_address_pairs)),
         options=tuple(sorted(str(sorted(option.items())) for option in row.extra_dhcp_opts)),
         flags=(row.admin_state_up, row.port_security_enabled),
+        prepared=frozenset(prepared),
     )
+
+
+def ports_on(host: str) -> sa.CompoundSelect[Any]:
+    """Ids of the ports that a host has, by an active or a prepared binding."""
+    table = t.port_bindings
+    there = sa.select(table.c.port_id).where(table.c.host == host, table.c.vif_type == TAP)
+    return sa.select(t.ports.c.id).where(t.ports.c.host_id == host).union(there)
 
 
 def port_changed(change: Change, before: PortState | None, after: PortState | None) -> None:
     """Note whom a port's creation (before None), change or removal (after None) concerns. The rows are already written."""
     if before == after:
         return
-    if before and before.host and (after is None or after.host != before.host):
-        _leave_host(change, before)
-    if after and after.host:
-        if after.has_tap:
-            change.touch(after.host, "port", [after.id])
-        change.touch(after.host, "network", [after.network_id])
-    _touch_network(change, before, after)
-    _touch_groups(change, before, after)
+    left: list[str] = []
+    if before:
+        left = sorted(before.hosts - (after.hosts if after else frozenset()))
+        for host in left:
+            _leave_host(change, host, before)
+    if after:
+        for host in _concerned(before, after):
+            if after.has_tap:
+                change.touch(host, "port", [after.id])
+            change.touch(host, "network", [after.network_id])
+    _touch_network(change, before, after, left)
+    _touch_groups(change, before, after, left)
 
 
-def _leave_host(change: Change, before: PortState) -> None:
+def _concerned(before: PortState | None, after: PortState) -> frozenset[str]:
+    """The hosts for which the port is new, has changed, or has become theirs: a status of it is waited for."""
+    if before is None or dataclasses.replace(before, host=after.host, prepared=after.prepared) != after:
+        return after.hosts
+    return (after.hosts - before.hosts) | ({after.host} - {before.host, ""})
+
+
+def _leave_host(change: Change, host: str, before: PortState) -> None:
     if before.has_tap:
-        change.drop(before.host, "port", [before.id])
-    query = sa.select(t.ports.c.id).where(t.ports.c.network_id == before.network_id, t.ports.c.host_id == before.host).limit(1)
+        change.drop(host, "port", [before.id])
+    query = sa.select(t.ports.c.id).where(t.ports.c.network_id == before.network_id, t.ports.c.id.in_(ports_on(host))).limit(1)
     if change.conn.execute(query).first() is None:
-        change.drop(before.host, "network", [before.network_id])
+        change.drop(host, "network", [before.network_id])
     else:
-        change.touch(before.host, "network", [before.network_id])
+        change.touch(host, "network", [before.network_id])
 
 
-def _touch_network(change: Change, before: PortState | None, after: PortState | None) -> None:
-    """Leases, metadata owners and peers speak of bound ports only."""
+def _touch_network(change: Change, before: PortState | None, after: PortState | None, left: Collection[str]) -> None:
+    """Leases, metadata owners and peers speak of ports with an active binding only."""
     if _in_network(before) == _in_network(after):
         return
     some = after or before
     if some is None:
         return
     for host in change.hosts_with("network", [some.network_id]):
-        left = before is not None and host == before.host and (after is None or after.host != host)
-        if not left:
+        if host not in left:
             change.touch(host, "network", [some.network_id])
 
 
@@ -98,17 +124,21 @@ def _in_network(state: PortState | None) -> Any:
     return (state.host, state.mac, state.ips, state.device_id, state.device_owner, state.options)
 
 
-def _touch_groups(change: Change, before: PortState | None, after: PortState | None) -> None:
+def _touch_groups(change: Change, before: PortState | None, after: PortState | None, left: Collection[str]) -> None:
     old = before.groups if before else frozenset()
     new = after.groups if after else frozenset()
     same_addresses = before and after and (before.ips, before.pairs) == (after.ips, after.pairs)
     changed = (old ^ new) if same_addresses else (old | new)
     members_changed(change, changed)
-    if after and after.host and new:
+    if after and after.hosts and new:
         wanted = new | remotes(change.conn, new)
-        change.touch(after.host, "group", wanted - change.has(after.host, "group", wanted))
-    if before and before.host and old and (after is None or after.host != before.host or old - new):
-        drop_unneeded_groups(change, before.host, old | remotes(change.conn, old))
+        for host in sorted(after.hosts):
+            change.touch(host, "group", wanted - change.has(host, "group", wanted))
+    poorer = (before.hosts if old - new else left) if before and old else ()
+    if poorer:
+        needless = old | remotes(change.conn, old)
+        for host in sorted(poorer):
+            drop_unneeded_groups(change, host, needless)
 
 
 def members_changed(change: Change, groups: Iterable[str]) -> None:
@@ -133,12 +163,8 @@ def remotes(conn: sa.Connection, groups: Iterable[str]) -> set[str]:
 
 def drop_unneeded_groups(change: Change, host: str, candidates: Iterable[str]) -> None:
     """Take groups off a host that none of its ports uses or refers to."""
-    query = (
-        sa.select(t.port_groups.c.security_group_id)
-        .join(t.ports, t.ports.c.id == t.port_groups.c.port_id)
-        .where(t.ports.c.host_id == host)
-        .distinct()
-    )
+    table = t.port_groups
+    query = sa.select(table.c.security_group_id).where(table.c.port_id.in_(ports_on(host))).distinct()
     used = set(change.conn.execute(query).scalars())
     gone = set(candidates) - used
     if gone:
@@ -152,16 +178,19 @@ def rules_changed(change: Change, group: str, remote: Iterable[str] = ()) -> Non
     wanted = {id for id in remote if id}
     if not wanted:
         return
-    query = (
-        sa.select(t.ports.c.host_id)
-        .join(t.port_groups, t.ports.c.id == t.port_groups.c.port_id)
-        .where(t.port_groups.c.security_group_id == group, t.ports.c.host_id != "")
-        .distinct()
-    )
     still = remotes(change.conn, [group])
-    for host in change.conn.execute(query).scalars().all():
+    for host in _hosts_of_group(change.conn, group):
         change.touch(host, "group", wanted & still)
         drop_unneeded_groups(change, host, wanted - still)
+
+
+def _hosts_of_group(conn: sa.Connection, group: str) -> list[str]:
+    """The hosts of the group's ports."""
+    member, inactive = t.port_groups, t.port_bindings
+    mine = sa.select(member.c.port_id).where(member.c.security_group_id == group)
+    active = sa.select(t.ports.c.host_id).where(t.ports.c.id.in_(mine), t.ports.c.host_id != "")
+    prepared = sa.select(inactive.c.host).where(inactive.c.port_id.in_(mine), inactive.c.vif_type == TAP)
+    return sorted(conn.execute(active.union(prepared)).scalars())
 
 
 def network_changed(change: Change, network_id: str) -> None:

@@ -13,7 +13,7 @@ from pileus.kernel.db import insert_ignore
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import addresses, concerns, floating, groups, interfaces
-from pileus.network.logic.binding import bind
+from pileus.network.logic.binding import TAP, bind
 from pileus.network.logic.change import (
     Change,
     changing,
@@ -197,13 +197,15 @@ def _join(change: Change, port_id: str, members: Sequence[str]) -> None:
 
 
 _MEMBERS = sa.select(t.port_groups.c.security_group_id).where(t.port_groups.c.port_id == sa.bindparam("port"))
+_PREPARED = sa.select(t.port_bindings.c.host).where(t.port_bindings.c.port_id == sa.bindparam("port"), t.port_bindings.c.vif_type == TAP)
 
 
 def state(change: Change, port_id: str, *, lock: bool = False) -> tuple[Any, concerns.PortState]:
     """A port's row and how hosts see it. Raises PortNotFound."""
     row = fetch(change.conn, t.ports, port_id, errors.PortNotFound, lock=lock)
     members = change.conn.execute(_MEMBERS, {"port": port_id}).scalars()
-    return row, concerns.state_of(row, addresses.held(change.conn, port_id), members)
+    prepared = change.conn.execute(_PREPARED, {"port": port_id}).scalars()
+    return row, concerns.state_of(row, addresses.held(change.conn, port_id), members, prepared)
 
 
 # -- change ----------------------------------------------------------------------------------------------------------
@@ -224,7 +226,7 @@ def update_port(service: Service, port_id: str, values: Values, revision: int | 
         _write(change, row, columns)
         held = addresses.held(change.conn, port_id) if "fixed_ips" in values else before.ips
         row = fetch(change.conn, t.ports, port_id, errors.PortNotFound)
-        after = concerns.state_of(row, held, members)
+        after = concerns.state_of(row, held, members, before.prepared - {row.host_id})
         concerns.port_changed(change, before, after)
         if before.ips != after.ips and row.device_owner == "network:router_interface":
             interfaces.follow_addresses(change, row, {subnet for subnet, _ in after.ips})
@@ -298,6 +300,8 @@ def _change_binding(change: Change, row: Any, values: Values, columns: dict[str,
         return
     columns.update(_bind(change, row.network_id, host, kind, owner))
     columns["status"] = "DOWN"
+    # The host had been prepared, perhaps: one binding to a host is enough.
+    change.conn.execute(sa.delete(t.port_bindings).where(t.port_bindings.c.port_id == row.id, t.port_bindings.c.host == host))
 
 
 def _change_addresses(change: Change, row: Any, values: Values) -> None:
@@ -334,6 +338,7 @@ def remove_port(change: Change, port_id: str, *, counted: bool = True) -> None:
     floating.port_removed(change, port_id)
     change.conn.execute(sa.delete(t.allocations).where(t.allocations.c.port_id == port_id))
     change.conn.execute(sa.delete(t.port_groups).where(t.port_groups.c.port_id == port_id))
+    change.conn.execute(sa.delete(t.port_bindings).where(t.port_bindings.c.port_id == port_id))
     forget_tags(change.conn, [port_id])
     change.conn.execute(sa.delete(t.ports).where(t.ports.c.id == port_id))
     if counted:

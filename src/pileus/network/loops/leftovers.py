@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from pileus.kernel import desired
 from pileus.kernel.service import Service
+from pileus.network.logic.binding import TAP
 from pileus.network.logic.change import changing
 from pileus.network.store import tables as t
 
@@ -46,9 +47,13 @@ def _without(kind: str, reason: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return query.where(_ITEMS.c.kind == kind, _ITEMS.c.gone.is_(False), ~sa.exists().where(reason))
 
 
+_PREPARED = sa.exists().where(
+    t.port_bindings.c.port_id == t.ports.c.id, t.port_bindings.c.host == _ITEMS.c.host, t.port_bindings.c.vif_type == TAP
+)
+_ON_HOST = sa.or_(t.ports.c.host_id == _ITEMS.c.host, _PREPARED)
 _REASONS: tuple[tuple[str, sa.ColumnElement[bool]], ...] = (
-    ("network", sa.and_(t.ports.c.network_id == _ITEMS.c.item_id, t.ports.c.host_id == _ITEMS.c.host)),
-    ("port", sa.and_(t.ports.c.id == _ITEMS.c.item_id, t.ports.c.host_id == _ITEMS.c.host)),
+    ("network", sa.and_(t.ports.c.network_id == _ITEMS.c.item_id, _ON_HOST)),
+    ("port", sa.and_(t.ports.c.id == _ITEMS.c.item_id, _ON_HOST)),
     ("router", sa.and_(t.routers.c.id == _ITEMS.c.item_id, t.routers.c.host == _ITEMS.c.host)),
     ("group", t.security_groups.c.id == _ITEMS.c.item_id),
 )

@@ -156,6 +156,20 @@ ports = sa.Table(
     sa.Index(None, "device_owner"),
 )
 
+port_bindings = sa.Table(
+    "port_bindings",
+    METADATA,
+    _uuid("port_id", sa.ForeignKey("ports.id", ondelete="CASCADE"), primary_key=True),
+    _text("host", primary_key=True),
+    _text("vnic_type", 64),
+    _text("vif_type", 64),
+    _json("vif_details"),
+    _json("profile"),
+    _text("status", 16),
+    sa.Index(None, "host"),
+)
+"""Inactive bindings; the active one is in the port itself. `status` is the host's report, what the port's would be if this were the active one."""
+
 allocations = sa.Table(
     "ip_allocations",
     METADATA,
