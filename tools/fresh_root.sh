@@ -53,7 +53,8 @@ inside() { # NETWORK(shared|none) COMMAND
             mount -t proc proc proc; mount -t sysfs sysfs sys
             mount --rbind /dev dev
             mount -t tmpfs tmpfs run; mount -t tmpfs -o mode=1777 tmpfs tmp
-            chroot . /bin/bash -c "ip link set lo up 2>/dev/null; cd /root/pileus && $2"
+            mkdir -p .outside; pivot_root . .outside  # not only chroot: who enters these namespaces has to find this root
+            exec chroot . /bin/bash -c "umount -l /.outside; ip link set lo up 2>/dev/null; cd /root/pileus && $2"
         ' inside "$dir" "$2"
 }
 code=0

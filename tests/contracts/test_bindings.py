@@ -169,6 +169,7 @@ def test_a_connection_that_the_peer_closed_meanwhile_is_no_error():
     """A restarted peer: the pooled connection is dead, and the request has not been seen by anybody."""
     listener = socket.create_server(("127.0.0.1", 0))
     count = []
+    closed = threading.Semaphore(0)
 
     def answer_once_each():
         for _ in range(3):
@@ -177,12 +178,14 @@ def test_a_connection_that_the_peer_closed_meanwhile_is_no_error():
                 if connection.recv(65536):
                     count.append(1)
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+            closed.release()
 
     thread = threading.Thread(target=answer_once_each, daemon=True)
     thread.start()
     client = Client(HttpBinding(f"http://127.0.0.1:{listener.getsockname()[1]}", lambda _: (None, None)), CALLER, timeout=10)
     for _ in range(3):
         assert client.get("/") == {}
+        assert closed.acquire(timeout=30)
     thread.join(10)
     listener.close()
     assert len(count) == 3
