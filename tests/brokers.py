@@ -25,18 +25,20 @@ SERVER = pathlib.Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
 class RabbitMQ:
-    """One private broker; `ca`, `certificate` and `key` are what a client needs at `tls_url`."""
+    """One private broker; `ca`, `certificate` and `key` are what a client needs at `tls_url`. Its folder has the authority's
+    key too. With `managed` it has the management API at `management_url`, which costs seconds at each start.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, managed: bool = False) -> None:
         if not SERVER.exists():
             missing("RabbitMQ")
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pileus-rabbit-"))
-        self.port, self.tls_port, self.epmd_port, self.node_port = (free_port() for _ in range(4))
+        self.port, self.tls_port, self.epmd_port, self.node_port, self.management_port = (free_port() for _ in range(5))
         self.name = f"pileus{uuid.uuid4().hex[:8]}@localhost"
         self.ca, self.certificate, self.key = (str(self.folder / name) for name in ("ca.pem", "client.pem", "client.key"))
         make_certificates(self.folder)
         (self.folder / "rabbitmq.conf").write_text(self._configuration())
-        (self.folder / "plugins").write_text("[rabbitmq_auth_mechanism_ssl].\n")
+        (self.folder / "plugins").write_text(f"[rabbitmq_auth_mechanism_ssl{', rabbitmq_management' if managed else ''}].\n")
         self.process: subprocess.Popen[bytes] | None = None
         try:
             self.start()
@@ -47,6 +49,10 @@ class RabbitMQ:
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def management_url(self) -> str:
+        return f"http://guest:guest@127.0.0.1:{self.management_port}"
 
     @property
     def tls_url(self) -> str:
@@ -66,6 +72,8 @@ class RabbitMQ:
             "auth_mechanisms.1": "PLAIN",
             "auth_mechanisms.2": "EXTERNAL",
             "disk_free_limit.absolute": "1MB",
+            "management.tcp.ip": "127.0.0.1",
+            "management.tcp.port": str(self.management_port),
         }
         return "".join(f"{name} = {value}\n" for name, value in lines.items())
 

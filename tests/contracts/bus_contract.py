@@ -215,3 +215,10 @@ class BusContract:
         assert message["event_type"] == "compute.instance.create.end"
         assert message["payload"] == {"instance_id": "x", "when": "now"}
         assert clock.parse(message["timestamp"])
+
+    def test_processes_of_the_installations_own_user_may_speak_of_any_host(self, ends):
+        ends.server.members = lambda user: False
+        ends.server.serve("controller.t", {"report": lambda payload: {"of": payload["host"]}})
+        ends.server.serve("agent.one", {"order": lambda payload: {"done": True}})
+        assert ends.client.call("controller.t", "report", {"host": "any"}) == {"of": "any"}
+        assert ends.client.call("agent.one", "order") == {"done": True}

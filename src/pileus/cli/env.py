@@ -25,8 +25,8 @@ def settings(config: Config, user: str) -> dict[str, str]:
         "OS_PROJECT_DOMAIN_ID": "default",
         "OS_REGION_NAME": config.pileus.region,
     }
-    if config.api.certificate:
-        values["OS_CACERT"] = config.api.certificate
+    if config.ca_file:
+        values["OS_CACERT"] = config.ca_file
     return values
 
 
@@ -53,6 +53,6 @@ def write_clouds(config: Config) -> None:
             },
             "region_name": config.pileus.region,
             "identity_api_version": 3,
-            **({"cacert": config.api.certificate} if config.api.certificate else {}),
+            **({"cacert": config.ca_file} if config.ca_file else {}),
         }
     write_private(config.home / "clouds.yaml", yaml.safe_dump({"clouds": clouds}, sort_keys=False).encode())

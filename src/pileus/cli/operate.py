@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import ipaddress
 import os
 import pathlib
 import shutil
 import socket
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from pileus.cli.session import home_of, load_config
 from pileus.cli.terminal import Problem, Steps
+from pileus.kernel.certificates import Authority, private_pem
 from pileus.kernel.tokens import KeyRepository
 from pileus.server import databases, rooms, supervisor
 from pileus.server.secrets import write_private
@@ -68,60 +63,23 @@ def make_tls(arguments: argparse.Namespace) -> int:
             names.discard(name)
         except ValueError:
             names.add(name)
-    ca_key, ca = _authority(folder)
-    key = ec.generate_private_key(ec.SECP256R1())
-    alternative = [x509.DNSName(name) for name in sorted(names)]
-    alternative += [x509.IPAddress(ipaddress.ip_address(address)) for address in sorted(addresses)]  # type: ignore[misc]
-    certificate = (
-        _certificate(config.host, ca.subject, key.public_key(), days=825)
-        .add_extension(x509.SubjectAlternativeName(alternative), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    write_private(folder / "server.pem", certificate.public_bytes(pem) + ca.public_bytes(pem))
-    write_private(folder / "server.key", _private(key))
+    authority = authority_of(folder)
+    key, chain = authority.server(config.host, [*sorted(names), *sorted(addresses)])
+    write_private(folder / "server.pem", chain)
+    write_private(folder / "server.key", key)
     print(f'[api]\ncertificate = "{folder}/server.pem"\nkey = "{folder}/server.key"')
     Steps(quiet=arguments.quiet).say(f"Put these lines into {home}/pileus.toml; clients trust {folder}/ca.pem.")
     return 0
 
 
-def _authority(folder: pathlib.Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """The CA, made at first use."""
+def authority_of(folder: pathlib.Path) -> Authority:
+    """The CA of an installation, made at first use."""
     if (folder / "ca.key").exists():
-        loaded = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
-        assert isinstance(loaded, ec.EllipticCurvePrivateKey)
-        return loaded, x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Pileus CA")])
-    certificate = (
-        _certificate("Pileus CA", name, key.public_key(), days=3650)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    write_private(folder / "ca.key", _private(key))
-    write_private(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
-    return key, certificate
-
-
-def _certificate(
-    name: str, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
-) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=days))
-    )
-
-
-def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
-    form = serialization.PrivateFormat.PKCS8
-    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+        return Authority.load(folder)
+    made = Authority.make()
+    write_private(folder / "ca.key", private_pem(made.key))
+    write_private(folder / "ca.pem", made.pem)
+    return made
 
 
 def build_image(arguments: argparse.Namespace) -> int:

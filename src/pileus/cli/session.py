@@ -46,7 +46,7 @@ class Session:
 
     def __init__(self, config: Config, user: str, project: str) -> None:
         self.config = config
-        self._ca = config.api.certificate or None
+        self._ca = config.ca_file
         self._pool = urllib3.PoolManager(retries=False, ca_certs=self._ca)
         self.context = self._authenticate(user, project)
         token = self.context.token

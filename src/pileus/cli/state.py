@@ -116,7 +116,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def _answers(config: Config, prefix: str) -> bool:
-    pool = urllib3.PoolManager(retries=False, ca_certs=config.api.certificate or None)
+    pool = urllib3.PoolManager(retries=False, ca_certs=config.ca_file)
     try:
         return int(pool.request("GET", config.internal_url + prefix + "/", timeout=5.0).status) < 400
     except urllib3.exceptions.HTTPError:

@@ -157,7 +157,7 @@ def wait_for_host(config: Config) -> None:
 
 def wait_until_ready(config: Config, pid: int | None) -> None:
     """Until every service answers. Raises Problem when the supervisor ended, or time is over."""
-    pool = urllib3.PoolManager(retries=False, ca_certs=config.api.certificate or None)
+    pool = urllib3.PoolManager(retries=False, ca_certs=config.ca_file)
     deadline = clock.monotonic() + READY_SECONDS
     waiting = [room.prefix + "/" for room in rooms.enabled(config)] + ["/healthcheck"]
     while waiting:

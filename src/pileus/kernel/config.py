@@ -36,6 +36,13 @@ class Pileus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     services: Annotated[list[str], Doc("Services to run.")] = msgspec.field(
         default_factory=lambda: ["identity", "image", "placement", "network", "compute"]
     )
+    roles: Annotated[
+        list[Literal["controller", "compute", "network"]],
+        Doc(
+            "What this machine does: answer the API and hold the databases, run guests, serve routers and DHCP. A machine"
+            " that is no controller is made with `pileus node join`."
+        ),
+    ] = msgspec.field(default_factory=lambda: ["controller", "compute", "network"])
     simulate: Annotated[bool, Doc("Use the fake drivers: no guests, no networks, same API.")] = False
 
 
@@ -57,6 +64,13 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     idle_timeout: Annotated[_Seconds, Doc("Seconds without a byte after which an upload is given up.")] = 60.0
     certificate: Annotated[str, Doc("Path of the TLS certificate chain (PEM); TLS is on when set.")] = ""
     key: Annotated[str, Doc("Path of the TLS private key (PEM).")] = ""
+    controller_url: Annotated[
+        str,
+        Doc("Base URL of the controllers' API, where agents and peers reach it; this machine's own listener when empty."),
+    ] = ""
+    ca: Annotated[
+        str, Doc("Path of the authority (PEM) that signs the API's certificate; that certificate's chain when empty.")
+    ] = ""
     trusted_proxies: Annotated[
         list[str], Doc("Addresses or networks of proxies whose X-Forwarded-* headers count.")
     ] = msgspec.field(default_factory=list)
@@ -64,6 +78,8 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     def __post_init__(self) -> None:
         if self.public_url and not self.public_url.startswith(("http://", "https://")):
             raise ValueError(f"public_url {self.public_url!r} has to begin with http:// or https://")
+        if self.controller_url and not self.controller_url.startswith(("http://", "https://")):
+            raise ValueError(f"controller_url {self.controller_url!r} has to begin with http:// or https://")
         if bool(self.certificate) != bool(self.key):
             raise ValueError("certificate and key belong together: one of them is missing")
         for text in self.trusted_proxies:
@@ -106,6 +122,13 @@ class BusOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         ),
     ] = ""
     key: Annotated[str, Doc("Path of the private key (PEM) of that certificate.")] = ""
+    management: Annotated[
+        str,
+        Doc(
+            "RabbitMQ's management API with an administrator of it, as http://user:password@host:15672; needed on"
+            " controllers to let nodes in and out. Several are separated by semicolons."
+        ),
+    ] = ""
     prefetch: Annotated[
         int, Doc("Calls of one topic that a process answers at the same time."), msgspec.Meta(ge=1, le=65535)
     ] = 32
@@ -116,6 +139,8 @@ class BusOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             raise ValueError("url has to begin with amqp:// or amqps://, and so has each one after a semicolon")
         if bool(self.certificate) != bool(self.key):
             raise ValueError("certificate and key belong together: one of them is missing")
+        if self.management and any(not url.startswith(("http://", "https://")) for url in self.management.split(";")):
+            raise ValueError("management has to begin with http:// or https://, and so has each one after a semicolon")
         if (self.ca or self.certificate) and not all(url.startswith("amqps://") for url in urls or [""]):
             raise ValueError("ca and certificate need a url that begins with amqps://")
 
@@ -160,8 +185,19 @@ class Config:
 
     @property
     def internal_url(self) -> str:
-        """The API listener as processes of this machine reach it."""
+        """The API as processes of this machine reach it: the controllers', or this machine's own listener."""
+        if self.api.controller_url:
+            return self.api.controller_url.rstrip("/")
         return f"{self.scheme}://{self.reachable_host}:{self.api.port}"
+
+    @property
+    def ca_file(self) -> str | None:
+        """What the API's certificate is checked against; None is what the system trusts."""
+        return self.api.ca or self.api.certificate or None
+
+    @property
+    def is_controller(self) -> bool:
+        return "controller" in self.pileus.roles
 
     @property
     def reachable_host(self) -> str:

@@ -87,7 +87,7 @@ class Assembly:
 def http_binding(config: Config, room: Room) -> HttpBinding:
     """A peer behind the API listener of this installation."""
     url = config.internal_url
-    ca_file = config.api.certificate or None
+    ca_file = config.ca_file
     tokens = ServiceTokens(f"{url}/identity", passwords(config.home, ()), ca_file)
     return HttpBinding(url + room.prefix, tokens.headers, ca_file)
 

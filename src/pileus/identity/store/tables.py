@@ -328,3 +328,31 @@ limits = sa.Table(
     sa.Index(None, "domain_id"),
     sa.ForeignKeyConstraint(["registered_limit_id"], ["registered_limits.id"], ondelete="CASCADE"),
 )
+
+# Machines of the cloud that are no controllers of it. `principal` is the name of its users, at the broker and here: one that
+# was removed and joins again is another. A removed one stays as long as nobody takes its name.
+nodes = sa.Table(
+    "nodes",
+    METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("principal", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("roles", Json, nullable=False),
+    _id("user_id", nullable=True),
+    sa.Column("serial", sa.String(64), nullable=False),
+    sa.Column("certificate_ends_at", Timestamp, nullable=False),
+    sa.Column("joined_at", Timestamp, nullable=False),
+    sa.Column("seen_at", Timestamp),
+    sa.UniqueConstraint("principal"),
+    sa.ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="SET NULL"),
+)
+
+# Invitations: whoever has the secret may join once.
+node_tokens = sa.Table(
+    "node_tokens",
+    METADATA,
+    sa.Column("secret_hash", sa.String(64), primary_key=True),
+    sa.Column("roles", Json, nullable=False),
+    sa.Column("expires_at", Timestamp, nullable=False),
+    sa.Index(None, "expires_at"),
+)

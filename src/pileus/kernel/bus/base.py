@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 
 from pileus.kernel import clock, ids, metrics
-from pileus.kernel.errors import Failure
+from pileus.kernel.bus.sender import Members, check, everyone
+from pileus.kernel.errors import Failure, Forbidden
 from pileus.kernel.waiting import forbid_in_transaction, forbid_while_serving, serving
 
 _log = logging.getLogger(__name__)
@@ -77,20 +78,33 @@ def encoded(response: Response) -> bytes:
 
 
 class Server:
-    """The methods of one topic in one process: drops what is late, answers a repeated request from memory."""
+    """The methods of one topic in one process: drops what is late, answers a repeated request from memory, and refuses
+    what its sender may not ask for.
+    """
 
-    def __init__(self, topic: str, methods: Mapping[str, Handler], remember: int = 1024) -> None:
+    def __init__(
+        self, topic: str, methods: Mapping[str, Handler], remember: int = 1024, members: Members = everyone
+    ) -> None:
         self.topic = topic
         self.methods = dict(methods)
+        self._members = members
         self._remember = remember
         self._answers: collections.OrderedDict[str, Response] = collections.OrderedDict()
         self._working: set[str] = set()
         self._changed = threading.Condition()
 
-    def handle(self, request: Request, sent: float) -> Response | None:
-        """Do what is asked and give the answer; None for a cast or a late request. `sent` is when the time began to run."""
+    def handle(self, request: Request, sent: float, user: str | None = None) -> Response | None:
+        """Do what is asked and give the answer; None for a cast or a late request.
+
+        `sent` is when the time began to run, `user` whom the carrier has authenticated (see `sender`).
+        """
         if clock.monotonic() - sent > request.remaining:
             return None
+        try:
+            check(user, self.topic, request.payload, self._members)
+        except Forbidden as refusal:
+            _log.warning("%s of %s is refused: %s", request.method, self.topic, refusal.message)
+            return None if request.kind == "cast" else Response(request.id, error=("Forbidden", refusal.message))
         if request.kind == "cast":
             self._perform(request)
             return None
@@ -149,10 +163,11 @@ class _Envelope:
 
 
 class Bus(abc.ABC):
-    """The four verbs. `node` is this process's name toward others."""
+    """The four verbs. `node` is this process's name toward others; `members`, set before `serve`, knows the cloud's nodes."""
 
     def __init__(self, node: str) -> None:
         self.node = node
+        self.members: Members = everyone
 
     def call(self, topic: str, method: str, payload: Payload | None = None, timeout: float = 10.0) -> Any:
         """Ask one server of the topic and wait for its answer.

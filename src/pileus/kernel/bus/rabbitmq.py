@@ -11,6 +11,7 @@ Promises, beyond those of every bus:
 - Casts and fanouts are kept in this process while the broker is away, for the seconds they have left and a thousand at
   most; then they are dropped with a line in the log. Once the broker has confirmed a cast it is on disk, survives the
   broker's restart and waits for a server until its seconds are over. A fanout reaches who is connected when it passes.
+- Every message names its user, and the broker refuses a name that is not the connection's: `sender` says what follows.
 - One whose confirmation was lost is sent again, and a server that knows its id ignores it. Only where several servers share
   a topic may such a cast reach two of them.
 """
@@ -31,7 +32,8 @@ import msgspec
 
 from pileus.kernel import clock
 from pileus.kernel.bus.base import Bus, BusTimeout, BusUnavailable, Handler, Request, Response, Server, encoded
-from pileus.kernel.bus.rabbitmq_link import LOST, Link, is_repeated, without_password
+from pileus.kernel.bus.rabbitmq_link import LOST, Link, is_repeated, sender_of, without_password
+from pileus.kernel.bus.sender import may_answer
 from pileus.kernel.config import BusOptions
 
 _log = logging.getLogger(__name__)
@@ -110,7 +112,7 @@ class RabbitBus(Bus):
         self._alive: dict[str, float] = {}
         self._working = 0
         self._numbers = itertools.count(1)
-        self._casts: queue.SimpleQueue[tuple[Server, Request, float] | None] = queue.SimpleQueue()
+        self._casts: queue.SimpleQueue[tuple[Server, Request, float, str] | None] = queue.SimpleQueue()
         self._unsettled = 0  # casts and fanouts that the broker has not confirmed
 
     # --- in the callers' threads ---
@@ -123,7 +125,7 @@ class RabbitBus(Bus):
                 return
             if not self._servers:
                 threading.Thread(target=self._deliver_casts, name="bus casts", daemon=True).start()
-            self._servers[topic] = Server(topic, methods)
+            self._servers[topic] = Server(topic, methods, members=self.members)
             self._seen[topic] = _Seen()
         began = threading.Event()
 
@@ -402,7 +404,7 @@ class RabbitBus(Bus):
         if request.kind == "cast":
             link.acknowledge(message)  # before it is done: at most once
             if self._seen[topic].first_time(request.id):
-                self._casts.put((server, request, arrived))
+                self._casts.put((server, request, arrived, sender_of(message)))
             return
         with self._lock:
             self._working += 1
@@ -410,9 +412,13 @@ class RabbitBus(Bus):
         threading.Thread(target=self._perform, args=argument, name="bus call", daemon=True).start()
 
     def _answered(self, message: Any) -> None:
-        errand = self._calls.pop(message.properties.get("correlation_id", ""), None)
+        correlation = message.properties.get("correlation_id", "")
+        errand = self._calls.get(correlation)
         response = _responses.decode(_bytes(message))
-        if errand is not None:
+        if errand is not None and not may_answer(sender_of(message), errand.topic):
+            _log.warning("an answer of %r in the name of %s is dropped", sender_of(message), errand.topic)
+        elif errand is not None:
+            self._calls.pop(correlation, None)
             self._alive[errand.topic] = clock.monotonic()
             errand.finish(response)
 
@@ -425,7 +431,7 @@ class RabbitBus(Bus):
                 sentence = f"{server.topic} {request.method}: its server went away; it may or may not be done"
                 body = encoded(Response(request.id, error=(_INTERRUPTED, sentence)))
             else:
-                response = server.handle(request, arrived)
+                response = server.handle(request, arrived, sender_of(message))
                 body = encoded(response) if response is not None else None
         finally:
             self._tasks.append(lambda now: now.answer(message, body) if now is link else None)
@@ -435,5 +441,5 @@ class RabbitBus(Bus):
 
     def _deliver_casts(self) -> None:
         while (item := self._casts.get()) is not None:
-            server, request, arrived = item
-            server.handle(request, arrived)
+            server, request, arrived, user = item
+            server.handle(request, arrived, user)

@@ -1,14 +1,16 @@
 """One connection to RabbitMQ, from its opening to its loss. Used by one thread alone: py-amqp is not safe for more.
 
 Names in the broker, all below "pileus.": a durable queue for each topic, and the direct exchange `pileus.fanout` with the
-topic as routing key, to which each server binds a queue of its own that goes with its connection. Answers come over direct
-reply-to, which needs no queue at all.
+topic as routing key, to which each server binds a queue of its own that goes with its connection; for the topics of hosts
+it is `pileus.agents`, so that a host may hear those and no other. Answers come over direct reply-to, which needs no queue
+at all. Every message carries the user of its connection, which the broker checks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import pathlib
 import select
 import socket
 import ssl
@@ -21,11 +23,13 @@ from amqp.exceptions import AMQPError, NotFound, PreconditionFailed
 from kombu.connection import Connection
 
 from pileus.kernel import clock
+from pileus.kernel.bus.sender import AGENTS, is_node
+from pileus.kernel.certificates import common_name
 from pileus.kernel.config import BusOptions
 
 _log = logging.getLogger(__name__)
 LOST = (AMQPError, OSError)  # what a connection that is no more raises
-_FANOUT = "pileus.fanout"
+_FANOUT, _FANOUT_TO_AGENTS = "pileus.fanout", "pileus.agents"
 _REPLIES = "amq.rabbitmq.reply-to"
 _AGAIN = "pileus-again"
 _IDLE_QUEUE = 24 * 3600 * 1000  # milliseconds after which the queue of a topic that nobody serves goes
@@ -39,6 +43,29 @@ Confirmed = Callable[[Any, bool], None]  # what was given to publish, and whethe
 
 def queue_of(topic: str) -> str:
     return f"pileus.{topic}"
+
+
+def fanout_of(topic: str) -> str:
+    return _FANOUT_TO_AGENTS if topic.startswith(AGENTS) else _FANOUT
+
+
+def sender_of(message: Any) -> str:
+    """The user that the broker has authenticated; "" for a message without one."""
+    return str(message.properties.get("user_id") or "")
+
+
+def user_of(url: str, options: BusOptions) -> str:
+    """Who the broker takes us for: the user of the URL, or the common name of our certificate."""
+    parts = urllib.parse.urlsplit(url)
+    if by_certificate(url, options):
+        return common_name(pathlib.Path(options.certificate).read_bytes())
+    return urllib.parse.unquote(parts.username or "guest")
+
+
+def by_certificate(url: str, options: BusOptions) -> bool:
+    """A certificate stands for its owner where the URL names no user."""
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme == "amqps" and bool(options.certificate) and "@" not in parts.netloc
 
 
 def without_password(url: str) -> str:
@@ -77,15 +104,13 @@ class Link:
         self._serving: set[str] = set()
         self._consumers: list[str] = []
         self._unread = False
-        tls = _tls(url, options)
-        # A certificate stands for its owner where the URL names no user.
-        by_certificate = bool(tls) and bool(options.certificate) and "@" not in urllib.parse.urlsplit(url).netloc
+        self._user = user_of(url, options)
         self._kombu = Connection(  # type: ignore[no-untyped-call]
             url,
-            ssl=tls,
+            ssl=_tls(url, options),
             connect_timeout=_CONNECT,
             heartbeat=_HEARTBEAT,
-            login_method="EXTERNAL" if by_certificate else "PLAIN",
+            login_method="EXTERNAL" if by_certificate(url, options) else "PLAIN",
             transport_options={"read_timeout": _READ_WRITE, "write_timeout": _READ_WRITE},
         )
         self._connection = self._kombu.transport.establish_connection()
@@ -102,7 +127,9 @@ class Link:
         self._talk.events["basic_nack"].add(lambda tag, multiple: self._on_confirm(tag, multiple, False))
         self._talk.events["basic_return"].add(self._on_return)
         self._talk.basic_consume(_REPLIES, no_ack=True, callback=lambda message: self._on_message("", message))
-        self._talk.exchange_declare(_FANOUT, "direct", durable=True, auto_delete=False)
+        if not is_node(self._user):  # a node may not, and has nobody to talk to before a controller did
+            for exchange in (_FANOUT, _FANOUT_TO_AGENTS):
+                self._talk.exchange_declare(exchange, "direct", durable=True, auto_delete=False)
         self._work = self._connection.channel()  # what this process serves
         self._work.basic_qos(0, self._options.prefetch, False)
         self._ask = self._connection.channel()  # questions whose answer may close the channel
@@ -159,6 +186,7 @@ class Link:
     ) -> None:
         """Send a request; with a correlation it wants an answer. `token` comes back in `confirmed`."""
         properties: dict[str, Any] = {"delivery_mode": 2, "expiration": str(max(1, int(seconds * 1000)))}
+        properties["user_id"] = self._user
         if correlation:
             properties |= {"reply_to": _REPLIES, "correlation_id": correlation}
         if again:
@@ -166,7 +194,7 @@ class Link:
         message = amqp.Message(body, content_type="application/msgpack", **properties)
         self._published += 1
         self.unconfirmed[self._published] = token
-        exchange, key = (_FANOUT, topic) if fanout else ("", queue_of(topic))
+        exchange, key = (fanout_of(topic), topic) if fanout else ("", queue_of(topic))
         self._talk.basic_publish(message, exchange, key, mandatory=bool(correlation))
 
     def _on_confirm(self, tag: int, multiple: bool, taken: bool) -> None:
@@ -213,7 +241,7 @@ class Link:
                 error,
             )
         own, _, _ = self._work.queue_declare("", exclusive=True, durable=False, auto_delete=True)
-        self._work.queue_bind(own, _FANOUT, topic)
+        self._work.queue_bind(own, fanout_of(topic), topic)
         for name, certain in ((queue, True), (own, False)):
             tag = self._work.basic_consume(
                 name, no_ack=not certain, callback=lambda message: self._on_message(topic, message)
@@ -227,7 +255,7 @@ class Link:
 
     def acknowledge(self, message: Any) -> None:
         """Take a request off its queue; one of a fanout is on none any more."""
-        if message.delivery_info["exchange"] != _FANOUT:
+        if not message.delivery_info["exchange"]:
             self._work.basic_ack(message.delivery_info["delivery_tag"])
 
     def answer(self, message: Any, body: bytes | None) -> None:
@@ -236,6 +264,7 @@ class Link:
         if body is not None and reply_to:
             correlation = message.properties.get("correlation_id", "")
             self._published += 1
-            reply = amqp.Message(body, content_type="application/msgpack", delivery_mode=1, correlation_id=correlation)
+            properties = {"delivery_mode": 1, "correlation_id": correlation, "user_id": self._user}
+            reply = amqp.Message(body, content_type="application/msgpack", **properties)
             self._talk.basic_publish(reply, "", reply_to)
         self.acknowledge(message)

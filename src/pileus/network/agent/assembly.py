@@ -22,7 +22,7 @@ def assemble(env: AgentEnv) -> Agent:
     driver = make_driver(env)
     keeper = Keeper(env.host, driver, env.bus)
     url = env.options.metadata_url or f"{env.config.internal_url}/compute"
-    proxy = MetadataProxy(url, shared_secret(env.home), keeper.owner, ca_file=env.config.api.certificate)
+    proxy = MetadataProxy(url, shared_secret(env.home), keeper.owner, ca_file=env.config.ca_file or "")
     keeper.applied = proxy.listen
 
     def start() -> None:
