@@ -29,6 +29,12 @@ class IdentityClient(Client):
         """Identity's revision: a validated token may be remembered as long as it stays the same."""
         return int(self.get("/v3/auth/revision")["revision"])
 
+    # Nodes -------------------------------------------------------------------------------------------------------
+
+    def list_nodes(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.get("/v3/pileus/nodes")["nodes"]
+        return found
+
     # Users, groups, projects, domains ----------------------------------------------------------------------------
 
     def list_users(self, **filters: str) -> list[dict[str, Any]]:

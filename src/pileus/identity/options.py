@@ -41,3 +41,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = True
     credential_auth_ttl: Annotated[int, Doc("Minutes for which a request signed with an EC2 key is accepted.")] = 15
     application_credential_limit: Annotated[int, Doc("Application credentials of one user; -1 is no limit.")] = -1
+    node_certificate_days: Annotated[
+        int, Doc("Days for which the certificate of a node is good."), msgspec.Meta(ge=1, le=3650)
+    ] = 365

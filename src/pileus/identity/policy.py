@@ -261,6 +261,16 @@ _LIMITS = {
     "identity:delete_limit": _ADMIN,
 }
 
+# Pileus' own: machines that join the cloud. Services learn whom to listen to, a node renews its own certificate.
+_NODES = {
+    "identity:create_node_token": _ADMIN,
+    "identity:list_nodes": "rule:service_or_admin or (role:reader and system_scope:all)",
+    "identity:get_node": _ADMIN_OR_SYSTEM_READER,
+    "identity:update_node": _ADMIN,
+    "identity:delete_node": _ADMIN,
+    "identity:create_node_certificate": f"{_ADMIN} or user_id:%(target.node.user_id)s",
+}
+
 RULES: dict[str, str] = {
     **_BASE,
     **_TOKENS,
@@ -276,4 +286,5 @@ RULES: dict[str, str] = {
     **_ACCESS_RULES,
     **_TRUSTS,
     **_LIMITS,
+    **_NODES,
 }

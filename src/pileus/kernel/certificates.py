@@ -144,9 +144,7 @@ def _alternative(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def _builder(
-    name: str, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
-) -> x509.CertificateBuilder:
+def _builder(name: str, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
     now = clock.utcnow()
     return (
         x509.CertificateBuilder()

@@ -66,7 +66,9 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     key: Annotated[str, Doc("Path of the TLS private key (PEM).")] = ""
     controller_url: Annotated[
         str,
-        Doc("Base URL of the controllers' API, where agents and peers reach it; this machine's own listener when empty."),
+        Doc(
+            "Base URL of the controllers' API, where agents and peers reach it; this machine's own listener when empty."
+        ),
     ] = ""
     ca: Annotated[
         str, Doc("Path of the authority (PEM) that signs the API's certificate; that certificate's chain when empty.")

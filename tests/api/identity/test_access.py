@@ -28,7 +28,7 @@ EVERYBODY = {
     "identity:get_limit_model",
     "identity:list_limits",  # of their own
 }
-SERVICES = EVERYBODY | {"identity:get_revision", "identity:ec2tokens_validate", "identity:s3tokens_validate"}
+SERVICES = EVERYBODY | {"identity:get_revision", "identity:list_nodes", "identity:ec2tokens_validate", "identity:s3tokens_validate"}
 WRITES = re.compile(r"identity:(ec2_)?(create|update|delete|revoke|add|remove)_|identity:(ec2|s3)tokens_validate")
 
 

@@ -1,0 +1,72 @@
+"""Nodes and the invitations by which they join."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.kernel.db import insert_ignore
+
+from .listing import Lock, Record, locked
+from .tables import node_tokens, nodes, users
+
+ACTIVE, DRAINING, REMOVING, REMOVED = "active", "draining", "removing", "removed"
+MEMBERS = (ACTIVE, DRAINING)
+"""The states in which a node belongs to the cloud."""
+
+
+def everyone(conn: sa.Connection) -> Sequence[Record]:
+    return conn.execute(sa.select(nodes).order_by(nodes.c.name)).all()
+
+
+def named(conn: sa.Connection, name: str, lock: Lock = None) -> Record | None:
+    row: Record | None = conn.execute(locked(sa.select(nodes).where(nodes.c.name == name), lock)).first()
+    return row
+
+
+def put(conn: sa.Connection, row: Mapping[str, Any]) -> bool:
+    """A new node, in the place of a removed one of its name; False when the name is taken."""
+    gone = sa.and_(nodes.c.name == row["name"], nodes.c.state == REMOVED)
+    conn.execute(sa.delete(nodes).where(gone))
+    return insert_ignore(conn, nodes, [dict(row)]) == 1
+
+
+def change(conn: sa.Connection, name: str, states: Collection[str], **values: Any) -> bool:
+    """Change a node that is in one of the states; whether it was."""
+    row = sa.and_(nodes.c.name == name, nodes.c.state.in_(list(states)))
+    return conn.execute(sa.update(nodes).where(row).values(**values)).rowcount == 1
+
+
+def forget_user(conn: sa.Connection, name: str) -> None:
+    """Delete a node's user with all that it may."""
+    of_node = sa.select(nodes.c.user_id).where(nodes.c.name == name)
+    user_id = conn.execute(of_node).scalar_one_or_none()
+    conn.execute(sa.update(nodes).where(nodes.c.name == name).values(user_id=None))
+    if user_id is not None:
+        conn.execute(sa.delete(users).where(users.c.id == user_id))
+
+
+def add_token(
+    conn: sa.Connection, secret_hash: str, roles: Sequence[str], expires_at: dt.datetime, now: dt.datetime
+) -> None:
+    """A new invitation; those whose time is over go."""
+    conn.execute(sa.delete(node_tokens).where(node_tokens.c.expires_at <= now))
+    conn.execute(sa.insert(node_tokens).values(secret_hash=secret_hash, roles=list(roles), expires_at=expires_at))
+
+
+def token_roles(conn: sa.Connection, secret_hash: str, now: dt.datetime) -> list[str] | None:
+    """The roles of an invitation that is still good, None when it is not."""
+    query = sa.select(node_tokens.c.roles).where(
+        node_tokens.c.secret_hash == secret_hash, node_tokens.c.expires_at > now
+    )
+    roles: list[str] | None = conn.execute(query).scalar_one_or_none()
+    return roles
+
+
+def take_token(conn: sa.Connection, secret_hash: str, now: dt.datetime) -> bool:
+    """Use an invitation up; False when it was used or its time is over."""
+    good = sa.and_(node_tokens.c.secret_hash == secret_hash, node_tokens.c.expires_at > now)
+    return conn.execute(sa.delete(node_tokens).where(good)).rowcount == 1
