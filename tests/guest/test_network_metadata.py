@@ -14,7 +14,7 @@ import pytest
 
 from pileus.host.run import run
 from pileus.network.agent.loops import Keeper
-from pileus.network.agent.metadata import MetadataProxy
+from pileus.network.agent.metadata import MetadataProxy, by_secret
 from pileus.network.agent.secret import sign
 from pileus.network.drivers.base import Settings
 from pileus.network.drivers.linux.driver import LinuxDriver
@@ -61,7 +61,7 @@ class Scene(World):
         self.guests: list[Guest] = []
         self.keeper = Keeper("h1", self.driver, None)
         self.keeper._state = self.state
-        self.proxy = MetadataProxy(f"http://127.0.0.1:{self.compute.server_port}/compute", SECRET, self.keeper.owner)
+        self.proxy = MetadataProxy(f"http://127.0.0.1:{self.compute.server_port}/compute", by_secret(SECRET), self.keeper.owner)
         self.proxy.start()
 
     def sync(self, **items):

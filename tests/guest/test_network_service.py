@@ -14,7 +14,7 @@ from pileus.host import netlink
 from pileus.host.run import run
 from pileus.kernel.testing import ADMIN
 from pileus.network.agent.loops import Keeper
-from pileus.network.agent.metadata import MetadataProxy
+from pileus.network.agent.metadata import MetadataProxy, by_secret
 from pileus.network.drivers.base import Settings
 from pileus.network.drivers.linux.driver import LinuxDriver
 from pileus.network.wire import PortItem
@@ -35,7 +35,7 @@ class Cloud(Network):
         self.settings = Settings(home=home, host="host1")
         self.keeper = Keeper("host1", LinuxDriver(self.settings), self.client.bus)
         self.compute = Compute()
-        self.proxy = MetadataProxy(f"http://127.0.0.1:{self.compute.server_port}/compute", SECRET, self.keeper.owner)
+        self.proxy = MetadataProxy(f"http://127.0.0.1:{self.compute.server_port}/compute", by_secret(SECRET), self.keeper.owner)
         self.keeper.applied = self.proxy.listen
         self.client.bus.serve("controller.network", {name: functools.partial(call, self.service) for name, call in self.client.calls.items()})
         self.client.bus.serve("agent.host1", {"network.nudge": self.keeper.nudged, "network.taps": self.keeper.taps_changed})

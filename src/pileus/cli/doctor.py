@@ -13,10 +13,12 @@ from typing import Literal
 
 from pileus.cli.facts import Facts
 from pileus.cli.session import home_of, load_config
+from pileus.kernel import clock
 from pileus.server import rooms
 
 LEAST_MEMORY_MB = 512
 LEAST_DISK_MB = 1024
+LEAST_CERTIFICATE_DAYS = 14
 MOST_SKEW = 1.0
 """Seconds between our clock and a database server's; leases are judged by the one, tokens by the other."""
 
@@ -63,7 +65,7 @@ def check_kvm(facts: Facts) -> Iterator[Finding]:
 
 def check_port(facts: Facts) -> Iterator[Finding]:
     """Only while we are not running: then the ports are ours."""
-    if facts.supervisor() is not None:
+    if facts.supervisor() is not None or not facts.config.is_controller:
         return
     config = facts.config
     ports = [config.api.port]
@@ -123,6 +125,9 @@ def check_files(facts: Facts) -> Iterator[Finding]:
 
 
 def check_databases(facts: Facts) -> Iterator[Finding]:
+    """A node has none."""
+    if not facts.config.is_controller:
+        return
     for entry in facts.databases():
         name = f"The database of {entry.service}"
         if entry.error:
@@ -155,7 +160,8 @@ def check_processes(facts: Facts) -> Iterator[Finding]:
 
 def check_agents(facts: Facts) -> Iterator[Finding]:
     """Only of a cloud that runs."""
-    if facts.supervisor() is None or "identity" not in facts.config.pileus.services:
+    config = facts.config
+    if facts.supervisor() is None or not config.is_controller or "identity" not in config.pileus.services:
         return
     silent, error = facts.cloud()
     if error:
@@ -164,8 +170,19 @@ def check_agents(facts: Facts) -> Iterator[Finding]:
         yield _problem("agents", f"{agent} does not report.", "Look at logs/agent.log on that host.")
 
 
+def check_certificates(facts: Facts) -> Iterator[Finding]:
+    """Whoever's certificate has ended is no one to the others."""
+    now = clock.utcnow()
+    for certificate in facts.certificates():
+        left = (certificate.ends - now).total_seconds() / 86400
+        if left < LEAST_CERTIFICATE_DAYS:
+            when = f"ends in {left:.1f} days" if left > 0 else "has ended"
+            yield _problem("certificate", f"The certificate of {certificate.of} {when}.", certificate.todo)
+
+
 CHECKS: tuple[Check, ...] = (
     check_kvm, check_port, check_memory, check_disk, check_commands, check_forwarding, check_files, check_databases, check_processes, check_agents,
+    check_certificates,
 )  # fmt: skip
 
 

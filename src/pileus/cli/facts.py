@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import importlib.util
 import json
 import os
@@ -23,6 +24,7 @@ from pileus.cli.terminal import Problem
 from pileus.host import firewall, kvm, sysctl
 from pileus.host.run import CommandError
 from pileus.kernel import clock
+from pileus.kernel.certificates import end_of
 from pileus.kernel.config import Config
 from pileus.kernel.db import Database, database_time
 from pileus.kernel.errors import ConfigurationError, Failure
@@ -41,6 +43,15 @@ class DatabaseFacts:
     newest: str = ""
     skew: float | None = None
     error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class CertificateFacts:
+    """A certificate: whose it is, when it ends, and how it is renewed."""
+
+    of: str
+    ends: dt.datetime
+    todo: str
 
 
 class Facts:
@@ -134,6 +145,23 @@ class Facts:
                 yield DatabaseFacts(room.name, newest=newest, error=str(error))
             finally:
                 db.close()
+
+    def certificates(self) -> list[CertificateFacts]:
+        """Those of this machine, and of the nodes where a running controller knows them."""
+        config, tls = self.config, self.config.home / "tls"
+        found = [
+            ("the API", pathlib.Path(config.api.certificate or "/"), "`pileus tls --renew`, then `pileus down` and `pileus up`."),
+            ("this node", tls / "node.pem", "`pileus node renew`; logs/agent.log says why its agent did not."),
+        ]
+        known = [CertificateFacts(of, end_of(path.read_bytes()), todo) for of, path, todo in found if path.is_file()]
+        if config.is_controller and config.bus.management and self.supervisor() is not None:
+            with contextlib.suppress(Problem, Failure):
+                session = Session(config, "admin", "admin")
+                for node in session.clients.identity(session.context).list_nodes():
+                    if node["state"] in {"active", "draining"}:
+                        ends = clock.parse(node["certificate"]["expires_at"])
+                        known.append(CertificateFacts(f"node {node['name']}", ends, "`pileus node renew` on that machine."))
+        return known
 
     def silent_agents(self) -> list[str]:
         """Agents that the cloud has not heard for too long. Raises Problem or Failure when the cloud does not answer."""

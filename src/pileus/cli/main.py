@@ -68,6 +68,7 @@ def add_operator_commands(commands: Any) -> None:
     db.set_defaults(function="pileus.cli.operate:upgrade")
     image = group("image", "the guest image").add_parser("build", help="put the built guest image into the home")
     image.set_defaults(function="pileus.cli.operate:build_image")
+    add_node_commands(group("node", "machines that join and leave this cloud"))
     tls = commands.add_parser("tls", help="make a CA and a certificate for this installation")
     tls.add_argument("names", nargs="*", help="more names and addresses of the API")
     tls.add_argument("--renew", action="store_true")
@@ -76,6 +77,32 @@ def add_operator_commands(commands: Any) -> None:
     run.add_argument("services", nargs="+")
     run.add_argument("--port", type=int)
     run.set_defaults(function="pileus.cli.operate:run_services")
+
+
+def add_node_commands(commands: Any) -> None:
+    """`pileus node ...`: the first four on a controller, the others on the node."""
+
+    def add(name: str, function: str, text: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(function=function)
+        return command
+
+    token = add("token", "pileus.cli.node:token", "print a line with which one machine may join, once")
+    token.add_argument("--roles", default="compute,network", help="what it will do (default: compute,network)")
+    token.add_argument("--minutes", type=int, default=60, help="how long the line is good (default: 60)")
+    show = add("list", "pileus.cli.node:show", "the nodes, what they do and whether they are heard")
+    show.add_argument("--json", action="store_true")
+    drain = add("drain", "pileus.cli.node:drain", "no new servers on a node; lists those that are left")
+    drain.add_argument("name")
+    drain.add_argument("--reason", default="drained", help="why, for others to read")
+    drain.add_argument("--undo", action="store_true", help="let it take servers again")
+    remove = add("remove", "pileus.cli.node:remove", "a node leaves: nobody listens to it from now on")
+    remove.add_argument("name")
+    remove.add_argument("--force", action="store_true", help="even while servers are on it")
+    join = add("join", "pileus.cli.join:run", "make this machine a node, with a token of `pileus node token`")
+    join.add_argument("token")
+    join.add_argument("--name", help="its name in the cloud (default: the host name)")
+    add("renew", "pileus.cli.join:renew", "a new certificate for this node; its agent renews by itself too")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from pileus.clients.base import HttpBinding
 from pileus.kernel.config import Config, default_home, load
 from pileus.kernel.context import Context, context_of_token
 from pileus.server import rooms
+from pileus.server.secrets import node_login
 
 
 def home_of(arguments: argparse.Namespace) -> pathlib.Path:
@@ -35,6 +36,8 @@ def load_config(home: pathlib.Path, overrides: dict[str, dict[str, Any]] | None 
 
 
 def password_of(home: pathlib.Path, user: str) -> str:
+    if node_login(home) is not None:
+        raise Problem("This machine is a node and holds no password of the cloud: ask on a controller.")
     path = home / "keys" / "passwords.json"
     if not path.exists():
         raise Problem(f"There is no cloud in {home}. Start one with `pileus up`.")

@@ -22,6 +22,7 @@ from pileus.kernel.bus import LocalBus
 from pileus.kernel.config import Config
 from pileus.kernel.room import load
 from pileus.server import rooms, supervisor
+from pileus.server.secrets import node_login
 
 STOP_SECONDS = 120.0
 
@@ -63,11 +64,11 @@ def _agents(config: Config) -> list[Agent]:
     """The rooms' host parts, with nothing of them started."""
     bus = LocalBus(f"{config.host}:cli")
     found = []
-    for room in rooms.enabled(config):
-        if room.agent:
-            options = config.section(room.name)
-            env = AgentEnv(host=config.host, options=options, config=config, bus=bus, clients=Clients({}))
-            found.append(load(room.agent)(env))
+    for room in rooms.with_agents(config):
+        options = config.section(room.name)
+        token = (lambda: "") if node_login(config.home) else None
+        env = AgentEnv(host=config.host, options=options, config=config, bus=bus, clients=Clients({}), token=token)
+        found.append(load(room.agent)(env))
     return found
 
 
@@ -101,13 +102,15 @@ def status(arguments: argparse.Namespace) -> int:
     processes: dict[str, dict[str, int]] = {}
     with contextlib.suppress(FileNotFoundError, ValueError):
         processes = json.loads((home / "run" / "processes.json").read_text()) if pid else {}
-    answers = {room.name: _answers(config, room.prefix) for room in rooms.enabled(config)} if pid else {}
+    local = rooms.enabled(config) if config.is_controller else []
+    answers = {room.name: _answers(config, room.prefix) for room in local} if pid else {}
     fine = pid is not None and all(answers.values()) and all(entry["pid"] for entry in processes.values())
     if arguments.json:
         report = {"running": pid is not None, "healthy": fine, "url": config.base_url, "pid": pid}
         print(json.dumps({**report, "processes": processes, "services": answers}))
         return 0 if fine else 1
-    print(f"Pileus {'is up at ' + config.base_url if pid else 'is not running'}")
+    url = config.base_url if config.is_controller else f"as a node of {config.internal_url}"
+    print(f"Pileus {'is up at ' + url if pid else 'is not running'}")
     for name, entry in processes.items():
         print(f"  process {name:<12} {'pid ' + str(entry['pid']) if entry['pid'] else 'down'}")
     for name, well in answers.items():

@@ -15,11 +15,14 @@ from pileus.cli import initial, unit
 from pileus.cli.env import write_clouds
 from pileus.cli.session import Session, home_of, load_config
 from pileus.cli.terminal import Problem, Steps
+from pileus.clients.base import Client
 from pileus.host.run import CommandError
 from pileus.kernel import clock
+from pileus.kernel.bus import BusTimeout, BusUnavailable, RemoteError
 from pileus.kernel.config import Config
 from pileus.server import databases, rooms, supervisor
-from pileus.server.secrets import secret, write_private
+from pileus.server.assembly import make_bus
+from pileus.server.secrets import node_login, secret, write_private
 
 READY_SECONDS = 60.0
 HOST_SECONDS = 120.0
@@ -33,12 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(home, chosen(arguments))
     steps = Steps(quiet=arguments.quiet)
     started = clock.monotonic()
-    if supervisor.running(home) is not None:
+    if supervisor.running(home) is not None and config.is_controller:
         wait_until_ready(config, None)
         wait_for_host(config)
         steps.say(f"Pileus is up already at {config.base_url}. Nothing was changed.")
         return 0
     record_choices(home, config)
+    if not config.is_controller:
+        return run_node(arguments, config, steps)
     with steps.step("databases and keys"):
         secret(home, "metadata-secret")
         databases.prepare_in_child(config)
@@ -54,6 +59,45 @@ def run(arguments: argparse.Namespace) -> int:
     steps.say(f"Pileus is up at {config.base_url} after {clock.monotonic() - started:.1f} s.")
     steps.say(f'Credentials: eval "$(pileus env)", or OS_CLIENT_CONFIG_FILE={home}/clouds.yaml with --os-cloud pileus')
     return 0
+
+
+def run_node(arguments: argparse.Namespace, config: Config, steps: Steps) -> int:
+    """Start the agents of a node, which has no database and no API, and see that the controllers hear it."""
+    if node_login(config.home) is None:
+        raise Problem(f"pileus.roles in {config.home}/pileus.toml names no controller, and this machine has not joined a cloud.")
+    if arguments.foreground:
+        supervisor.Supervisor(config, []).run()
+        return 0
+    if supervisor.running(config.home) is None:
+        with steps.step("agents"):
+            start(config)
+    with steps.step(f"{config.internal_url} hears this node"):
+        wait_until_member(config)
+    steps.say(f"{config.host} is up as a node with {', '.join(config.pileus.roles)}.")
+    return 0
+
+
+def wait_until_member(config: Config) -> None:
+    """Until a controller answers over the bus: the broker lets us in, and the registry knows us.
+
+    Raises Problem when it says that we were removed, or time is over.
+    """
+    bus = make_bus(config, "cli")
+    deadline = clock.monotonic() + READY_SECONDS
+    try:
+        while True:
+            try:
+                state = bus.call("controller.identity", "identity.seen", {"host": config.host}, timeout=5.0)["state"]
+                if state in {"active", "draining"}:
+                    return
+                raise Problem(f"{config.host} is {state} in the registry: join again with a token of `pileus node token`.")
+            except (BusUnavailable, BusTimeout, RemoteError) as error:
+                why = str(error)
+            if clock.monotonic() > deadline:
+                raise Problem(f"No controller hears this node ({why}). Was it removed? See {config.home}/logs/agent.log.")
+            clock.sleep(0.2)
+    finally:
+        bus.close()
 
 
 def chosen(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -103,7 +147,7 @@ def start(config: Config) -> int | None:
 
 def start_supervisor(config: Config) -> int:
     """Fork the supervisor away from this terminal; its pid. Binding happens here, so that a taken port is said here."""
-    sockets = supervisor.bind(config, ports(config))
+    sockets = supervisor.bind(config, ports(config)) if config.is_controller else []
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -130,29 +174,40 @@ def start_supervisor(config: Config) -> int:
 
 
 def wait_for_host(config: Config) -> None:
-    """Until the scheduler can use this host: hypervisor and network agents report, placement knows what it has.
+    """Until the scheduler can use this host as its roles say: its agents report, placement knows what it has.
 
     Raises Problem when time is over.
     """
-    if "compute" not in config.pileus.services:
+    agents = {room.name for room in rooms.with_agents(config)}
+    if not agents:
         return
     session = Session(config, "admin", "admin")
     compute, network = session.clients.compute(session.context), session.clients.network(session.context)
     placement = session.clients.placement(session.context)
     deadline = clock.monotonic() + HOST_SECONDS
     while True:
-        nodes = compute.get("/v2.1/os-hypervisors/detail")["hypervisors"]
-        mine = [node for node in nodes if node["service"]["host"] == config.host and node["state"] == "up"]
-        agents = network.get("/v2.0/agents", query={"host": config.host})["agents"]
-        if mine and agents and all(agent["alive"] for agent in agents):
-            name = mine[0]["hypervisor_hostname"]
-            found = placement.get("/resource_providers", query={"name": name})["resource_providers"]
-            if found and placement.get(f"/resource_providers/{found[0]['uuid']}/inventories")["inventories"]:
-                return
+        mine = _hypervisor(compute, config.host)
+        heard = network.get("/v2.0/agents", query={"host": config.host})["agents"] if "network" in agents else []
+        wired = "network" not in agents or (heard and all(agent["alive"] for agent in heard))
+        if wired and ("compute" not in agents or (mine and _is_provider(placement, mine))):
+            return
         if clock.monotonic() > deadline:
-            missing = "network agents" if mine else "hypervisor"
+            missing = "hypervisor" if "compute" in agents and not mine else "network agents"
             raise Problem(f"The {missing} of {config.host} did not report in {HOST_SECONDS:g} s; see {config.home}/logs/agent.log.")
         clock.sleep(0.05)
+
+
+def _hypervisor(compute: Client, host: str) -> str:
+    """The name of the living hypervisor of a host, "" while there is none."""
+    nodes = compute.get("/v2.1/os-hypervisors/detail")["hypervisors"]
+    mine = [node for node in nodes if node["service"]["host"] == host and node["state"] == "up"]
+    return str(mine[0]["hypervisor_hostname"]) if mine else ""
+
+
+def _is_provider(placement: Client, name: str) -> bool:
+    """Whether placement knows what a hypervisor has."""
+    found = placement.get("/resource_providers", query={"name": name})["resource_providers"]
+    return bool(found and placement.get(f"/resource_providers/{found[0]['uuid']}/inventories")["inventories"])
 
 
 def wait_until_ready(config: Config, pid: int | None) -> None:

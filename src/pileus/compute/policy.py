@@ -1,7 +1,7 @@
 """Compute's policy rules: upstream's names and upstream's secure defaults.
 
 Personas: a project's reader reads, its member works, its manager does a few things beyond, an administrator does everything. Services of the cloud come
-with role `service`.
+with role `service`, machines that run guests with role `node`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ MEMBER = "rule:project_member_or_admin"
 MANAGER = "rule:project_manager_or_admin"
 OWNER = "(rule:context_is_admin) or user_id:%(user_id)s"
 ANY = "@"
+NODE = "role:node"
 
 _BASE = {
     "context_is_admin": "role:admin",
@@ -225,5 +226,6 @@ RULES: dict[str, str] = {
     **_BASE,
     **{_full_name(short): rule for rule, shorts in _BY_RULE.items() for short in shorts},
     **_OTHERS,
+    "pileus:node_metadata": NODE,  # our own: upstream's proxies share a secret instead
 }
 """Rule name -> default in oslo.policy's language."""

@@ -1,6 +1,7 @@
 """Policy rules of the image service: upstream's names and secure defaults.
 
 Role `service` may do what other services need on behalf of users: read any image, and make, fill and remove images (compute's snapshots).
+Role `node`, of a machine that runs guests, may read any image and no more.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ RULES: dict[str, str] = {
         "rule:context_is_admin or role:service or (role:member and project_id:%(project_id)s and project_id:%(owner)s)"
     ),
     "delete_image": _OWN_OR_SERVICE,
-    "get_image": f"rule:context_is_admin or role:service or (role:reader and ({_VISIBLE}))",
+    "get_image": f"rule:context_is_admin or role:service or role:node or (role:reader and ({_VISIBLE}))",
     "get_images": "rule:context_is_admin or role:service or (role:reader and project_id:%(project_id)s)",
     "modify_image": _OWN_OR_SERVICE,
     "publicize_image": "rule:context_is_admin",
     "communitize_image": _OWN,
-    "download_image": f"rule:context_is_admin or role:service or (role:member and ({_VISIBLE}))",
+    "download_image": f"rule:context_is_admin or role:service or role:node or (role:member and ({_VISIBLE}))",
     "upload_image": _OWN_OR_SERVICE,
     "delete_image_location": "rule:context_is_admin",
     "add_member": _OWN,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from pileus.kernel import openapi
@@ -55,13 +56,17 @@ def make_app(room: Room, service: Service, authenticator: Authenticator) -> Appl
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AgentEnv:
-    """What a room's host agent gets. It has no database."""
+    """What a room's host agent gets. It has no database.
+
+    `token` gives a token of the node's own user; None on a controller, where agents share the installation's secrets.
+    """
 
     host: str
     options: Any
     config: Config
     bus: Bus
     clients: Any
+    token: Callable[[], str] | None = None
 
     @property
     def home(self) -> Any:

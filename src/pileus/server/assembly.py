@@ -18,7 +18,7 @@ from pileus.kernel.room import Room, load
 from pileus.kernel.service import Service
 from pileus.kernel.web.auth import Authenticator, Polled
 from pileus.server import rooms
-from pileus.server.secrets import passwords
+from pileus.server.secrets import node_login, passwords
 from pileus.server.tokens import ServiceTokens
 
 _log = logging.getLogger(__name__)
@@ -86,10 +86,15 @@ class Assembly:
 
 def http_binding(config: Config, room: Room) -> HttpBinding:
     """A peer behind the API listener of this installation."""
-    url = config.internal_url
-    ca_file = config.ca_file
-    tokens = ServiceTokens(f"{url}/identity", passwords(config.home, ()), ca_file)
-    return HttpBinding(url + room.prefix, tokens.headers, ca_file)
+    url, ca_file = config.internal_url, config.ca_file
+    return HttpBinding(url + room.prefix, service_tokens(config).headers, ca_file)
+
+
+def service_tokens(config: Config) -> ServiceTokens:
+    """Tokens of the services that this machine may speak for: of all of them, or of the node that it is."""
+    node = node_login(config.home)
+    known = {node.user: node.password} if node else passwords(config.home, ())
+    return ServiceTokens(f"{config.internal_url}/identity", known, config.ca_file, node=node.user if node else "")
 
 
 def named(items: Any) -> dict[str, Any]:

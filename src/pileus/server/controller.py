@@ -8,11 +8,13 @@ from typing import Any
 
 from pileus.kernel import clock, desired
 from pileus.kernel.config import Config
+from pileus.kernel.context import service_context
 from pileus.kernel.flows import Runner, store
 from pileus.kernel.loops import Loop, LoopRunner
 from pileus.kernel.room import Room, load
 from pileus.kernel.service import Service
 from pileus.server.assembly import Assembly, named
+from pileus.server.members import Members
 from pileus.server.process import settle, wait_for_stop
 
 FLOW_RETENTION = dt.timedelta(days=7)
@@ -22,6 +24,8 @@ def run(config: Config, assembly: Assembly) -> None:
     """Work until asked to stop; steps under way end, the rest is handed over."""
     settle(config, "controller")
     loops = LoopRunner(threads=6)
+    if config.bus.url:
+        know_nodes(assembly, loops)
     runners = [start_room(assembly, room, loops) for room in assembly.rooms]
     loops.start()
     wait_for_stop()
@@ -31,6 +35,15 @@ def run(config: Config, assembly: Assembly) -> None:
     for runner in filter(None, runners):
         runner.stop()
     assembly.bus.close()
+
+
+def know_nodes(assembly: Assembly, loops: LoopRunner) -> None:
+    """Only nodes that belong to the cloud are listened to."""
+    members = Members(assembly.clients.identity(service_context("identity")).list_nodes)
+    members.wake = loops.nudge
+    members.begin()
+    assembly.bus.members = members.__contains__
+    loops.add([members.loop], None)
 
 
 def start_room(assembly: Assembly, room: Room, loops: LoopRunner) -> Runner | None:

@@ -26,6 +26,13 @@ def option_types(names: Iterable[str] = NAMES) -> dict[str, type[msgspec.Struct]
     return {name: load(room(name).options) for name in names}
 
 
+def with_agents(config: Config) -> list[Room]:
+    """The rooms whose agent runs on this machine: guests need their host's networks, so compute brings network along."""
+    roles = set(config.pileus.roles)
+    wanted = {"compute": "compute" in roles, "network": bool(roles & {"compute", "network"})}
+    return [each for each in enabled(config) if each.agent and wanted.get(each.name, True)]
+
+
 def enabled(config: Config) -> list[Room]:
     """The rooms that this installation runs."""
     unknown = set(config.pileus.services) - set(NAMES)

@@ -7,6 +7,8 @@ import os
 import pathlib
 from collections.abc import Iterable
 
+import msgspec
+
 from pileus.kernel import ids
 
 
@@ -32,6 +34,24 @@ def secret(home: pathlib.Path, name: str) -> bytes:
     if not path.exists():
         write_private(path, ids.token_bytes(32).hex().encode())
     return path.read_bytes()
+
+
+class NodeLogin(msgspec.Struct, frozen=True):
+    """Who a node is to the cloud's API."""
+
+    name: str
+    user: str
+    password: str
+
+
+def node_login(home: pathlib.Path) -> NodeLogin | None:
+    """The login of a machine that has joined a cloud as a node, None of any other."""
+    path = home / "keys" / "node.json"
+    return msgspec.json.decode(path.read_bytes(), type=NodeLogin) if path.exists() else None
+
+
+def write_node_login(home: pathlib.Path, login: NodeLogin) -> None:
+    write_private(home / "keys" / "node.json", msgspec.json.encode(login))
 
 
 def passwords(home: pathlib.Path, users: Iterable[str]) -> dict[str, str]:

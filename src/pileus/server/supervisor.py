@@ -21,7 +21,7 @@ from pileus.kernel import clock, log
 from pileus.kernel.config import Config
 from pileus.kernel.errors import ConfigurationError
 from pileus.kernel.room import Room
-from pileus.server import agent, api, controller
+from pileus.server import agent, api, controller, rooms
 from pileus.server.secrets import write_private
 
 _log = logging.getLogger(__name__)
@@ -92,13 +92,16 @@ class Supervisor:
         self.config = config
         self.sockets = sockets
         self.stopping = False
-        assembly = api.prepare(config, local)
-        self.children = [
-            Child(f"api-{number}", lambda n=number: api.run(config, assembly, sockets, f"api-{n}"))  # type: ignore[misc]
-            for number in range(config.api.workers)
-        ]
-        self.children.append(Child("controller", lambda: controller.run(config, assembly)))
-        self.children.append(Child("agent", lambda: agent.run(config)))
+        self.children: list[Child] = []
+        if config.is_controller:
+            assembly = api.prepare(config, local)
+            self.children += [
+                Child(f"api-{number}", lambda n=number: api.run(config, assembly, sockets, f"api-{n}"))  # type: ignore[misc]
+                for number in range(config.api.workers)
+            ]
+            self.children.append(Child("controller", lambda: controller.run(config, assembly)))
+        if rooms.with_agents(config):
+            self.children.append(Child("agent", lambda: agent.run(config)))
 
     def run(self) -> None:
         """Until SIGTERM: start, watch, restart."""

@@ -19,9 +19,12 @@ _PEOPLE = {"admin", "demo"}  # users of the installation that are no services
 
 
 class ServiceTokens:
-    """Gets and keeps one token for each service that acts over HTTP."""
+    """Gets and keeps one token for each service that acts over HTTP; on a node, which is no service, one for `node`."""
 
-    def __init__(self, identity_url: str, passwords: Mapping[str, str], ca_file: str | None = None) -> None:
+    def __init__(
+        self, identity_url: str, passwords: Mapping[str, str], ca_file: str | None = None, node: str = ""
+    ) -> None:
+        self._node = node
         self._url = identity_url.rstrip("/") + "/v3/auth/tokens"
         self._passwords = passwords
         self._pool = urllib3.PoolManager(retries=False, ca_certs=ca_file)
@@ -39,7 +42,8 @@ class ServiceTokens:
         return context.token, None
 
     def of(self, service: str) -> str:
-        """A valid token of a service user. Raises PeerUnavailable when identity gives none."""
+        """A valid token of a service user, or of the node. Raises PeerUnavailable when identity gives none."""
+        service = self._node or service
         with self._lock:
             known = self._tokens.get(service)
             if known is not None and known[1] - clock.utcnow() > _RENEW_BEFORE:

@@ -10,7 +10,7 @@ import pytest
 from pileus.compute.logic.guest_identity import sign
 from pileus.compute.loops.network_info import network_info
 from pileus.compute.store import servers as store
-from pileus.kernel.testing import ADMIN, MEMBER, OTHER, PROJECT, SERVICE
+from pileus.kernel.testing import ADMIN, MEMBER, OTHER, PROJECT, SERVICE, persona
 from tests.api.compute.world import new
 
 
@@ -190,6 +190,21 @@ def test_metadata_is_refused_without_the_right_signature(guest):
     guest("/openstack", project=OTHER.project_id, status=404)
     guest("/openstack", server=new(), status=404)
     guest("/openstack", server="", status=400)
+
+
+def test_a_node_reads_metadata_with_its_token_alone(world, guest):
+    node = persona("node", "node")
+    headers = {"X-Instance-ID": guest.server_id, "X-Tenant-ID": PROJECT}
+
+    def read(path, who, **more):
+        return world.client.request("GET", f"/nodes/metadata{path}", as_=who, headers={**headers, **more})
+
+    assert read("/openstack/latest/meta_data.json", node).json["uuid"] == guest.server_id
+    assert "latest" in read("", node).text.splitlines()
+    assert read("/openstack", node, **{"X-Tenant-ID": OTHER.project_id}).status == 404
+    signature = {"X-Instance-ID-Signature": sign(SECRET, guest.server_id)}
+    assert read("/openstack", MEMBER, **signature).status == 403
+    assert read("/openstack", None, **signature).status == 401
 
 
 def test_old_clients_manage_security_groups_through_compute(world):

@@ -30,7 +30,7 @@ def assemble(env: AgentEnv) -> Agent:
     driver = make_driver(env)
 
     def wake(server_id: str) -> None:
-        env.bus.cast("controller.compute", "compute.wake", {"id": server_id})
+        env.bus.cast("controller.compute", "compute.wake", {"host": env.host, "id": server_id})
 
     book = EpochBook(env.home / "agent" / "compute-epochs.sqlite")
     calls = Calls(driver, book, _Images(env), wake)

@@ -1,6 +1,7 @@
 """The metadata of guests: /metadata, for the proxies of the network service.
 
 No token comes with these requests: the proxy says which server asks, and signs that with the secret of the installation.
+The proxies of nodes, which have no such secret, ask below /nodes/metadata with the token of their node.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pileus.kernel.web import Call, Operations, Reply
 
 operations = Operations()
 
+_NODE = "pileus:node_metadata"
 _PUBLIC = "guests have no tokens; the proxy's signature names the server"
 _SINCE = {
     "vendor_data.json": "2013-10-17",
@@ -36,17 +38,32 @@ _META_SINCE = {
 @operations("GET", "/metadata", root=True, public=_PUBLIC)
 def root(call: Call) -> Reply:
     """List the versions of the metadata"""
-    return _answer(call, [])
+    return _answer(call, guest_identity.server_that_asks(call.service, call.headers), [])
 
 
 @operations("GET", "/metadata/{path:path}", root=True, public=_PUBLIC)
 def content(call: Call) -> Reply:
     """Show metadata of the server that asks"""
-    return _answer(call, [part for part in call.params["path"].split("/") if part])
+    return _answer(call, guest_identity.server_that_asks(call.service, call.headers), _parts(call))
 
 
-def _answer(call: Call, path: list[str]) -> Reply:
-    server = guest_identity.server_that_asks(call.service, call.headers)
+@operations("GET", "/nodes/metadata", root=True, rule=_NODE)
+def root_for_node(call: Call) -> Reply:
+    """List the versions of the metadata, for a node's guest"""
+    return _answer(call, guest_identity.server_named(call.service, call.headers), [])
+
+
+@operations("GET", "/nodes/metadata/{path:path}", root=True, rule=_NODE)
+def content_for_node(call: Call) -> Reply:
+    """Show metadata of a node's guest"""
+    return _answer(call, guest_identity.server_named(call.service, call.headers), _parts(call))
+
+
+def _parts(call: Call) -> list[str]:
+    return [part for part in call.params["path"].split("/") if part]
+
+
+def _answer(call: Call, server: dict[str, Any], path: list[str]) -> Reply:
     if not path:
         return _text("\n".join(logic.EC2_VERSIONS))
     if path[0] == "openstack":

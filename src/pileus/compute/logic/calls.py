@@ -106,7 +106,7 @@ _AGREED: Mapping[tuple[str, str], str] = {
 
 
 def wake(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
-    """compute.wake {id}: something that a flow of the server waits for has happened on its host."""
+    """compute.wake {host, id}: something that a flow of the server waits for has happened on its host."""
     with service.db.write(durable=False) as conn:
         service.flows.wake(conn, payload["id"])
     return {}

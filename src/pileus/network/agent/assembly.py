@@ -6,7 +6,7 @@ from pileus.kernel.assembly import Agent, AgentEnv
 from pileus.kernel.errors import ConfigurationError
 from pileus.kernel.loops import Loop
 from pileus.network.agent.loops import Keeper
-from pileus.network.agent.metadata import MetadataProxy
+from pileus.network.agent.metadata import MetadataProxy, by_secret, by_token
 from pileus.network.agent.secret import shared_secret
 from pileus.network.drivers.base import NetworkDriver, Settings
 from pileus.network.drivers.fake import FakeDriver
@@ -20,9 +20,10 @@ _HEARTBEAT_SECONDS = 5.0
 def assemble(env: AgentEnv) -> Agent:
     """The agent of this process. Loops only say what is due; one thread of the keeper's own does the work on the host."""
     driver = make_driver(env)
-    keeper = Keeper(env.host, driver, env.bus)
-    url = env.options.metadata_url or f"{env.config.internal_url}/compute"
-    proxy = MetadataProxy(url, shared_secret(env.home), keeper.owner, ca_file=env.config.ca_file or "")
+    keeper = Keeper(env.host, driver, env.bus, wires_only="network" not in env.config.pileus.roles)
+    url = env.options.metadata_url or f"{env.config.internal_url}/compute{'/nodes' if env.token else ''}"
+    proof = by_token(env.token) if env.token else by_secret(shared_secret(env.home))
+    proxy = MetadataProxy(url, proof, keeper.owner, ca_file=env.config.ca_file or "")
     keeper.applied = proxy.listen
 
     def start() -> None:

@@ -35,11 +35,12 @@ _AGENTS = (
 
 class Keeper:
     """Keeps one host as the controller wants it. `applied` is told the listeners of metadata after each pass; `applied_version` is the
-    version whose pass has ended.
+    version whose pass has ended. With `wires_only` the host attaches ports, and is given no DHCP server and no router.
     """
 
-    def __init__(self, host: str, driver: NetworkDriver, bus: Bus) -> None:
+    def __init__(self, host: str, driver: NetworkDriver, bus: Bus, *, wires_only: bool = False) -> None:
         self._host = host
+        self._agents = _AGENTS[:1] if wires_only else _AGENTS
         self._driver = driver
         self._bus = bus
         self._state = HostState()
@@ -123,7 +124,7 @@ class Keeper:
             },
             "Metadata agent": {},
         }  # fmt: skip
-        agents = [to_dict(AgentReport(agent_type=kind, binary=binary, configurations=counts[kind])) for kind, binary in _AGENTS]
+        agents = [to_dict(AgentReport(agent_type=kind, binary=binary, configurations=counts[kind])) for kind, binary in self._agents]
         try:
             self._bus.call(_CONTROLLER, "network.heartbeat", {"host": self._host, "agents": agents, "vtep": self._driver.vtep()})
         except _UNREACHABLE as error:

@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 
 from pileus.host import netns
+from pileus.kernel.errors import Failure
 from pileus.network.agent.secret import sign
 from pileus.network.drivers.base import Listener
 from pileus.network.wire import MetadataOwner
@@ -42,6 +43,20 @@ _PIECE = 64 * 1024
 
 Lookup = Callable[[str, str, str], MetadataOwner | None]
 """From the kind and id of the listener and the source address to whose instance asks."""
+
+
+Proof = Callable[[str], dict[str, str]]
+"""From the id of an instance to the headers by which compute believes that it asks. May wait for identity."""
+
+
+def by_secret(secret: bytes) -> Proof:
+    """Signed with what the agents of a controller share with compute."""
+    return lambda instance_id: {"X-Instance-ID-Signature": sign(secret, instance_id)}
+
+
+def by_token(token: Callable[[], str]) -> Proof:
+    """With the token of a node, which shares no secret and whose right ends with its membership."""
+    return lambda _instance_id: {"X-Auth-Token": token()}
 
 
 class Refused(Exception):
@@ -76,13 +91,13 @@ class Request:
 class MetadataProxy:
     """All metadata sockets of the host. `url` is compute's base, below which `/metadata` is."""
 
-    def __init__(self, url: str, secret: bytes, lookup: Lookup, *, ca_file: str = "") -> None:
+    def __init__(self, url: str, proof: Proof, lookup: Lookup, *, ca_file: str = "") -> None:
         parsed = urllib.parse.urlsplit(url)
         self._host = parsed.hostname or "127.0.0.1"
         self._port = parsed.port or (443 if parsed.scheme == "https" else 80)
         self._base = parsed.path.rstrip("/") + "/metadata"
         self._tls = ssl.create_default_context(cafile=ca_file or None) if parsed.scheme == "https" else None
-        self._secret = secret
+        self._proof = proof
         self._lookup = lookup
         self._open: dict[Listener, _Open] = {}
         self._loop = asyncio.new_event_loop()
@@ -206,14 +221,15 @@ class MetadataProxy:
     async def _answer(self, request: Request, owner: MetadataOwner, address: str) -> AsyncIterator[bytes]:
         """Compute's answer in pieces, its status line and chosen headers first."""
         try:
+            proof = await asyncio.to_thread(self._proof, owner.device_id)
             reader, writer = await asyncio.wait_for(
                 asyncio.open_connection(self._host, self._port, ssl=self._tls, limit=HEADER_LIMIT), READ_SECONDS
             )
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, Failure) as error:
             _log.warning("compute does not answer metadata: %s", error)
             raise Refused(503, "The metadata service is not available now; try again.") from error
         try:
-            writer.write(self._forwarded(request, owner, address))
+            writer.write(self._forwarded(request, owner, address, proof))
             await writer.drain()
             try:
                 yield _relayed(await reader.readuntil(b"\r\n\r\n"))
@@ -225,7 +241,7 @@ class MetadataProxy:
         finally:
             writer.close()
 
-    def _forwarded(self, request: Request, owner: MetadataOwner, address: str) -> bytes:
+    def _forwarded(self, request: Request, owner: MetadataOwner, address: str, proof: dict[str, str]) -> bytes:
         """The request as compute gets it: HTTP/1.0, so that its answer ends with the connection."""
         lines = [
             f"{request.method} {self._base}{request.target} HTTP/1.0",
@@ -235,7 +251,7 @@ class MetadataProxy:
             f"X-Forwarded-For: {address}",
             f"X-Instance-ID: {owner.device_id}",
             f"X-Tenant-ID: {owner.project_id}",
-            f"X-Instance-ID-Signature: {sign(self._secret, owner.device_id)}",
+            *(f"{name}: {value}" for name, value in proof.items()),
         ]
         if request.body or request.method in {"POST", "PUT"}:
             lines.append(f"Content-Length: {len(request.body)}")

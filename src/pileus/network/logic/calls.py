@@ -139,14 +139,15 @@ def _changed_routers(conn: sa.Connection, said: wire.Report) -> list[tuple[str, 
 
 
 def _changed_floating(conn: sa.Connection, said: wire.Report) -> list[tuple[str, str]]:
-    """(id, state) of floating IPs whose state differs; a report older than the association does not speak of it."""
+    """(id, state) of floating IPs of the host's routers whose state differs; a report older than the association does not speak of it."""
     if not said.floating_ips:
         return []
     table = t.floatingips
+    here = sa.select(t.routers.c.id).where(t.routers.c.host == said.host)
     found = []
     for part in _parts(list(said.floating_ips)):
         query = sa.select(table.c.id, table.c.status).where(
-            table.c.id.in_(part), table.c.router_id.is_not(None), table.c.version <= said.version
+            table.c.id.in_(part), table.c.router_id.in_(here), table.c.version <= said.version
         )
         found += [(row.id, said.floating_ips[row.id]) for row in conn.execute(query) if row.status != said.floating_ips[row.id]]
     return found

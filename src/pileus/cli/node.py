@@ -1,0 +1,181 @@
+"""`pileus node token`, `list`, `drain` and `remove`: the nodes of a cloud, from a controller, through the public APIs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from pileus.cli.join import Token
+from pileus.cli.session import Session, home_of, load_config
+from pileus.cli.terminal import Problem, Steps
+from pileus.clients.base import PeerError, PeerNotFound
+
+NODES = "/v3/pileus/nodes"
+_SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Hosted:
+    """What the services have on record of one host: compute's services, network's agents."""
+
+    services: list[dict[str, Any]]
+    agents: list[dict[str, Any]]
+
+    @property
+    def compute(self) -> str:
+        return _together([service["state"] == "up" for service in self.services])
+
+    @property
+    def network(self) -> str:
+        return _together([agent["alive"] for agent in self.agents])
+
+
+def _together(up: list[bool]) -> str:
+    return "none" if not up else "up" if all(up) else "down"
+
+
+def _admin(arguments: argparse.Namespace) -> Session:
+    return Session(load_config(home_of(arguments)), "admin", "admin")
+
+
+def token(arguments: argparse.Namespace) -> int:
+    """One line that lets one machine in, once."""
+    session = _admin(arguments)
+    roles = [role.strip() for role in arguments.roles.split(",") if role.strip()]
+    wanted = {"roles": roles, "minutes": arguments.minutes}
+    try:
+        made = session.clients.identity(session.context).post("/v3/pileus/node_tokens", {"node_token": wanted})[
+            "node_token"
+        ]
+    except PeerError as error:
+        raise Problem(error.message) from error
+    print(Token(made["url"], made["fingerprint"], made["secret"]).text())
+    steps = Steps(quiet=arguments.quiet)
+    steps.say(f"Good once, for {arguments.minutes} minutes. On the new machine: pileus node join TOKEN")
+    return 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Every node, what it does, and whether it is heard."""
+    session = _admin(arguments)
+    nodes = session.clients.identity(session.context).get(NODES)["nodes"]
+    hosted = _hosted(session)
+    report = []
+    for node in nodes:
+        of_node = hosted.get(node["name"], Hosted([], []))
+        report.append({**node, "compute": of_node.compute, "network": of_node.network})
+    if arguments.json:
+        print(json.dumps(report))
+        return 0
+    print(f"{'NAME':<24} {'ROLES':<18} {'STATE':<9} {'COMPUTE':<8} {'NETWORK':<8} {'CERTIFICATE UNTIL':<18} SEEN")
+    for entry in report:
+        ends, seen = entry["certificate"]["expires_at"][:10], (entry["seen_at"] or "never")[:19]
+        roles = ",".join(entry["roles"])
+        print(
+            f"{entry['name']:<24} {roles:<18} {entry['state']:<9} {entry['compute']:<8} {entry['network']:<8} {ends:<18} {seen}"
+        )
+    return 0
+
+
+def drain(arguments: argparse.Namespace) -> int:
+    """No new servers on a node; with --undo again some."""
+    session, name, steps = _admin(arguments), arguments.name, Steps(quiet=arguments.quiet)
+    _require(session, name)
+    state = "active" if arguments.undo else "draining"
+    identity, compute = session.clients.identity(session.context), session.clients.compute(session.context)
+    try:
+        identity.patch(f"{NODES}/{name}", {"node": {"state": state}})
+    except PeerError as error:
+        raise Problem(error.message) from error
+    change = {"status": "enabled"} if arguments.undo else {"status": "disabled", "disabled_reason": arguments.reason}
+    for service in _of_host(session, name).services:
+        compute.put(f"/v2.1/os-services/{service['id']}", change)
+    if arguments.undo:
+        steps.say(f"{name} takes servers again.")
+        return 0
+    left = _servers(session, name)
+    steps.say(f"{name} takes no new servers.")
+    _print_servers(left)
+    steps.say(f"{len(left)} servers are left on it." if left else f"None is left on it: `pileus node remove {name}`.")
+    return 0
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """A node leaves the cloud. Safe to repeat: each part that is gone already is passed over."""
+    session, name, steps = _admin(arguments), arguments.name, Steps(quiet=arguments.quiet)
+    _require(session, name)
+    left = _servers(session, name)
+    if left and not arguments.force:
+        _print_servers(left)
+        raise Problem(f"{len(left)} servers are on {name}. Delete or move them, or give them up with --force.")
+    late = ""
+    with steps.step(f"{name} is no one any more"):
+        try:
+            session.clients.identity(session.context).delete(f"{NODES}/{name}")
+        except PeerError as error:
+            if error.status != 503:
+                raise Problem(error.message) from error
+            late = error.message
+    with steps.step("what the services know of it"):
+        _forget(session, name, keep_compute=bool(left))
+    if left:
+        steps.say(f"{len(left)} servers stay on record as on {name}, and compute's service of it with them, down.")
+    if late:
+        raise Problem(late)
+    return 0
+
+
+def _forget(session: Session, name: str, *, keep_compute: bool) -> None:
+    """Compute's service with its hypervisor and resource provider; network's agents with what they served."""
+    hosted = _of_host(session, name)
+    compute, network = session.clients.compute(session.context), session.clients.network(session.context)
+    for service in [] if keep_compute else hosted.services:
+        try:
+            compute.delete(f"/v2.1/os-services/{service['id']}")
+        except PeerNotFound:
+            continue
+        except PeerError as error:
+            raise Problem(error.message) from error
+    for agent in hosted.agents:
+        try:
+            network.delete(f"/v2.0/agents/{agent['id']}")
+        except PeerNotFound:
+            continue
+
+
+def _hosted(session: Session) -> dict[str, Hosted]:
+    """By host."""
+    found: dict[str, Hosted] = {}
+    services = session.clients.compute(session.context).get("/v2.1/os-services")["services"]
+    agents = session.clients.network(session.context).get("/v2.0/agents")["agents"]
+    for service in services:
+        found.setdefault(service["host"], Hosted([], [])).services.append(service)
+    for agent in agents:
+        found.setdefault(agent["host"], Hosted([], [])).agents.append(agent)
+    return found
+
+
+def _of_host(session: Session, name: str) -> Hosted:
+    return _hosted(session).get(name, Hosted([], []))
+
+
+def _require(session: Session, name: str) -> None:
+    try:
+        session.clients.identity(session.context).get(f"{NODES}/{name}")
+    except PeerNotFound:
+        raise Problem(f"There is no node {name}; `pileus node list` shows all.") from None
+
+
+def _servers(session: Session, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = session.clients.compute(session.context).list_servers(all_tenants=1, host=name)
+    return found
+
+
+def _print_servers(servers: list[dict[str, Any]]) -> None:
+    for server in servers[:_SHOWN]:
+        print(f"{server['id']} {server['status']:<10} {server['name']}")
+    if len(servers) > _SHOWN:
+        print(f"and {len(servers) - _SHOWN} more")
+

@@ -1,0 +1,147 @@
+"""A cloud of two machines: one is the controller, the other joins with a token, runs a server, and is thrown out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pileus.cli.session import Session, load_config
+from pileus.kernel import clock
+from tests.brokers import RabbitMQ
+from tests.probe.probed import patiently, wait_until
+from tools.cloud import Cloud
+
+pytestmark = pytest.mark.timeout(300)
+NAME = "second"
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[RabbitMQ]:
+    broker = RabbitMQ(managed=True)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="module")
+def controller(broker: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """A controller that is nothing else; its authority is the broker's."""
+    cloud = Cloud(tmp_path_factory.mktemp("controller") / "home")
+    tls = cloud.home / "tls"
+    tls.mkdir(parents=True, mode=0o700)
+    for name in ("ca.key", "ca.pem"):
+        shutil.copy(broker.folder / name, tls / name)
+        (tls / name).chmod(0o600)
+    bus = {
+        "url": f"amqps://guest:guest@127.0.0.1:{broker.tls_port}/",
+        "management": broker.management_url,
+        "ca": f"{tls}/ca.pem",
+        "certificate": f"{tls}/server.pem",
+        "key": f"{tls}/server.key",
+    }
+    lines = ['[pileus]\nhost = "first"\nroles = ["controller"]', cloud.pileus("tls").stdout, "[bus]"]
+    (cloud.home / "pileus.toml").write_text("\n".join([*lines, *(f'{name} = "{value}"' for name, value in bus.items())]))
+    try:
+        cloud.up()
+        yield cloud
+    finally:
+        cloud.pileus("destroy", "--yes", check=False)
+
+
+@pytest.fixture(scope="module")
+def session(controller: Cloud) -> Session:
+    return patiently(lambda: Session(load_config(controller.home), "admin", "admin"))
+
+
+@pytest.fixture
+def joined(controller: Cloud, tmp_path: Path) -> Iterator[Cloud]:
+    """A machine that has joined; not up yet."""
+    node = Cloud(tmp_path / "home")
+    node.token = controller.pileus("node", "token").stdout.strip()
+    node.began = clock.monotonic()
+    node.pileus("node", "join", node.token, "--name", NAME)
+    try:
+        yield node
+    finally:
+        node.pileus("destroy", "--yes", check=False)
+        controller.pileus("node", "remove", NAME, "--force", check=False)
+
+
+def nodes(controller: Cloud) -> dict[str, dict]:
+    return {entry["name"]: entry for entry in json.loads(controller.pileus("node", "list", "--json").stdout)}
+
+
+def server_on(session: Session, name: str) -> dict:
+    compute, image, network = (getattr(session.clients, kind)(session.context) for kind in ("compute", "image", "network"))
+    wanted = {"name": name, "flavorRef": "42", "imageRef": image.get("/v2/images")["images"][0]["id"]}
+    if not network.get("/v2.0/networks", query={"name": "of-nodes"})["networks"]:
+        made = network.post("/v2.0/networks", {"network": {"name": "of-nodes"}})["network"]["id"]
+        network.post("/v2.0/subnets", {"subnet": {"network_id": made, "ip_version": 4, "cidr": "10.7.0.0/24"}})
+    port_of = network.get("/v2.0/networks", query={"name": "of-nodes"})["networks"][0]["id"]
+    return compute.create_server({**wanted, "networks": [{"uuid": port_of}]})
+
+
+def test_a_machine_joins_runs_a_server_is_drained_and_removed(controller, session, broker, joined):
+    compute = session.clients.compute(session.context)
+    joined.up()
+    wait_until(lambda: nodes(controller)[NAME]["compute"] == "up", "its hypervisor is there")
+    wait_until(lambda: nodes(controller)[NAME]["network"] == "up", "its network agents are heard")
+    made = server_on(session, "on-the-node")
+    wait_until(lambda: compute.show_server(made["id"])["status"] in {"ACTIVE", "ERROR"}, "the server is built")
+    server = compute.show_server(made["id"])
+    assert (server["status"], server["OS-EXT-SRV-ATTR:host"]) == ("ACTIVE", NAME), controller.pileus("why", made["id"]).stdout
+    print(f"from join to its first server: {clock.monotonic() - joined.began:.1f} s")
+
+    known = nodes(controller)[NAME]
+    assert (known["state"], known["roles"]) == ("active", ["compute", "network"])
+    wait_until(lambda: nodes(controller)[NAME]["seen_at"], "it was seen")
+    held = {path.relative_to(joined.home).as_posix() for path in joined.home.rglob("*") if path.is_file()}
+    assert not [path for path in held if path.startswith(("databases/", "keys/")) and path != "keys/node.json"], "no secret of the cloud"
+    assert all((joined.home / path).stat().st_mode & 0o077 == 0 for path in held if path.startswith(("keys/", "tls/", "pileus.toml")))
+    assert json.loads(joined.pileus("status", "--json").stdout)["healthy"]
+    assert json.loads(joined.pileus("doctor", "--json").stdout)["healthy"]
+    assert "holds no password" in joined.pileus("env", check=False).stderr
+
+    before = known["certificate"]["serial"]
+    joined.pileus("node", "renew")
+    assert nodes(controller)[NAME]["certificate"]["serial"] != before
+
+    drained = controller.pileus("node", "drain", NAME, "--reason", "new disks")
+    assert made["id"] in drained.stdout
+    assert "1 servers are left" in drained.stderr
+    service = compute.get("/v2.1/os-services", query={"host": NAME})["services"][0]
+    assert (service["status"], service["disabled_reason"], nodes(controller)[NAME]["state"]) == ("disabled", "new disks", "draining")
+    refused = controller.pileus("node", "remove", NAME, check=False)
+    assert refused.returncode == 1
+    assert "--force" in refused.stderr
+    compute.delete_server(made["id"])
+    wait_until(lambda: not compute.list_servers(all_tenants=1, host=NAME), "the server is gone")
+
+    controller.pileus("node", "remove", NAME)
+    assert nodes(controller)[NAME]["state"] == "removed"
+    assert nodes(controller)[NAME]["compute"] == nodes(controller)[NAME]["network"] == "none"
+    assert not compute.get("/v2.1/os-hypervisors")["hypervisors"]
+    assert not session.clients.placement(session.context).get("/resource_providers")["resource_providers"]
+    assert broker.queue(f"pileus.agent.{NAME}")[1] == 0, "it takes nothing from its queue any more"
+    again = joined.pileus("node", "renew", check=False)
+    assert again.returncode == 1
+    assert "gives" in again.stderr
+
+
+def test_a_token_is_good_once_and_only_for_who_made_it(controller, joined, tmp_path):
+    other = Cloud(tmp_path / "other")
+    used = other.pileus("node", "join", joined.token, check=False)
+    assert (used.returncode, "was used" in used.stderr) == (1, True)
+    assert not other.home.exists(), "nothing is left of a join that failed"
+    again = joined.pileus("node", "join", joined.token, check=False)
+    assert "a cloud or a node" in again.stderr
+    from pileus.cli.join import Token
+
+    token = Token.parse(controller.pileus("node", "token").stdout)
+    forged = Token(token.url, "0" * 64, token.secret)
+    assert "not who made the token" in other.pileus("node", "join", forged.text(), check=False).stderr
+    assert "no token" in other.pileus("node", "join", "nonsense", check=False).stderr
+    assert set(nodes(controller)) >= {NAME}
