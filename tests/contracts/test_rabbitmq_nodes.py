@@ -14,6 +14,7 @@ from pileus.kernel.certificates import Authority, new_request
 from pileus.kernel.config import BusOptions
 from tests.brokers import RabbitMQ
 from tests.contracts.bus_contract import until
+from tools.cloud import TOP
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -80,6 +81,16 @@ def refused(action):
         action()
     assert caught.value.kind == "Forbidden"
     return caught.value.message
+
+
+def test_the_broker_is_configured_as_the_page_for_operators_says(broker):
+    def settings(lines):
+        pairs = (line.split(" = ", 1) for line in lines if " = " in line)
+        named = {name.strip(): value for name, value in pairs}
+        return {name: value for name, value in named.items() if name.startswith(("ssl", "auth")) and not name.endswith("file")}
+
+    page = (TOP / "docs/operate/nodes.md").read_text().splitlines()
+    assert settings(page) == settings((broker.folder / "rabbitmq.conf").read_text().splitlines())
 
 
 def test_a_node_is_heard_for_its_own_host_and_for_no_other(world, controller):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,17 @@ from pileus.cli.session import Session, load_config
 from pileus.kernel import clock
 from tests.brokers import RabbitMQ
 from tests.probe.probed import patiently, wait_until
-from tools.cloud import Cloud
+from tools.cloud import TOP, Cloud
 
 pytestmark = pytest.mark.timeout(300)
 NAME = "second"
+PAGE = TOP / "docs/operate/nodes.md"
+
+
+def documented(verb: str, **words: str) -> list[str]:
+    """The arguments of `pileus node VERB` as the page for operators gives them, with other names."""
+    line = next(line.strip() for line in PAGE.read_text().splitlines() if line.strip().startswith(f"pileus node {verb}"))
+    return [words.get(word, word) for word in shlex.split(line)[1:]]
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +68,9 @@ def session(controller: Cloud) -> Session:
 def joined(controller: Cloud, tmp_path: Path) -> Iterator[Cloud]:
     """A machine that has joined; not up yet."""
     node = Cloud(tmp_path / "home")
-    node.token = controller.pileus("node", "token").stdout.strip()
+    node.token = controller.pileus(*documented("token")).stdout.strip()
     node.began = clock.monotonic()
-    node.pileus("node", "join", node.token, "--name", NAME)
+    node.pileus(*documented("join", TOKEN=node.token, compute1=NAME))
     try:
         yield node
     finally:
@@ -93,6 +101,7 @@ def test_a_machine_joins_runs_a_server_is_drained_and_removed(controller, sessio
     wait_until(lambda: compute.show_server(made["id"])["status"] in {"ACTIVE", "ERROR"}, "the server is built")
     server = compute.show_server(made["id"])
     assert (server["status"], server["OS-EXT-SRV-ATTR:host"]) == ("ACTIVE", NAME), controller.pileus("why", made["id"]).stdout
+    assert NAME in controller.pileus(*documented("list")).stdout
     print(f"from join to its first server: {clock.monotonic() - joined.began:.1f} s")
 
     known = nodes(controller)[NAME]
@@ -106,10 +115,10 @@ def test_a_machine_joins_runs_a_server_is_drained_and_removed(controller, sessio
     assert "holds no password" in joined.pileus("env", check=False).stderr
 
     before = known["certificate"]["serial"]
-    joined.pileus("node", "renew")
+    joined.pileus(*documented("renew"))
     assert nodes(controller)[NAME]["certificate"]["serial"] != before
 
-    drained = controller.pileus("node", "drain", NAME, "--reason", "new disks")
+    drained = controller.pileus(*documented("drain", compute1=NAME))
     assert made["id"] in drained.stdout
     assert "1 servers are left" in drained.stderr
     service = compute.get("/v2.1/os-services", query={"host": NAME})["services"][0]
@@ -120,7 +129,7 @@ def test_a_machine_joins_runs_a_server_is_drained_and_removed(controller, sessio
     compute.delete_server(made["id"])
     wait_until(lambda: not compute.list_servers(all_tenants=1, host=NAME), "the server is gone")
 
-    controller.pileus("node", "remove", NAME)
+    controller.pileus(*documented("remove", compute1=NAME))
     assert nodes(controller)[NAME]["state"] == "removed"
     assert nodes(controller)[NAME]["compute"] == nodes(controller)[NAME]["network"] == "none"
     assert not compute.get("/v2.1/os-hypervisors")["hypervisors"]
