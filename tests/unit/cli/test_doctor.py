@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import os
 import socket
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from pileus.cli import doctor, facts
-from pileus.cli.facts import DatabaseFacts, Facts
+from pileus.cli.facts import CertificateFacts, DatabaseFacts, Facts
 from pileus.cli.session import load_config
+from pileus.kernel import clock
+from pileus.kernel.certificates import Authority
 
 
 class Healthy(Facts):
@@ -22,7 +25,7 @@ class Healthy(Facts):
         self.answers = {
             "supervisor": 7, "processes": {"api-0": 8, "agent": 9}, "kvm": (True, "a guest ran"), "port_owner": None, "memory_mb": 8000,
             "disk_mb": 50_000, "has_command": True, "has_module": True, "is_root": True, "forwards": True, "forward_policies_that_drop": [],
-            "open_files": [], "databases": [DatabaseFacts("compute", "0002", "0002", 0.01)], "cloud": ([], ""), **answers,
+            "open_files": [], "databases": [DatabaseFacts("compute", "0002", "0002", 0.01)], "cloud": ([], ""), "certificates": [], **answers,
         }  # fmt: skip
         for name in self.answers:
             setattr(self, name, lambda *given, name=name: self._answer(name, *given))
@@ -193,3 +196,28 @@ def test_the_exit_code_and_the_json_say_whether_all_is_well(tmp_path, capsys, mo
         report = json.loads(capsys.readouterr().out)
         assert report["healthy"] is (code == 0)
         assert [finding["check"] for finding in report["findings"]] == ["disk"] * code
+
+
+def test_a_certificate_that_ends_soon_is_named_with_how_to_renew_it(tmp_path):
+    now = clock.utcnow()
+    ends = [CertificateFacts("the API", now + dt.timedelta(days=100), ""), CertificateFacts("node one", now + dt.timedelta(days=3), "renew it")]
+    [(check, level, what)] = found(tmp_path, certificates=ends)
+    assert (check, level, what) == ("certificate", "problem", "The certificate of node one ends in 3.0 days.")
+    [(_, _, what)] = found(tmp_path, certificates=[CertificateFacts("this node", now - dt.timedelta(days=1), "")])
+    assert what == "The certificate of this node has ended."
+
+
+def test_a_node_is_not_asked_for_databases_ports_and_the_cloud(tmp_path):
+    answers = {"port_owner": "nginx (pid 5)", "databases": [DatabaseFacts("compute", "0001", "0002")], "cloud": (["x"], "away")}
+    assert found(tmp_path, overrides={"pileus": {"roles": ["compute"]}}, **answers) == []
+    assert found(tmp_path, overrides={"pileus": {"roles": ["compute"]}}, supervisor=None, processes={}, **answers) == []
+
+
+def test_the_certificate_of_the_api_is_read(tmp_path):
+    authority = Authority.make()
+    _, chain = authority.server("c", ["c"])
+    (tmp_path / "c.pem").write_bytes(chain)
+    config = load_config(tmp_path, {"api": {"certificate": str(tmp_path / "c.pem"), "key": str(tmp_path / "c.pem")}})
+    [certificate] = Facts(config).certificates()
+    assert certificate.of == "the API"
+    assert 820 < (certificate.ends - clock.utcnow()).days < 826
