@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-from pileus.cli.session import home_of, load_config
+from pileus.cli.session import home_of, load_controller
 from pileus.cli.terminal import Problem, Steps
 from pileus.kernel import clock
 from pileus.kernel.config import Config
@@ -35,7 +35,7 @@ _SCRATCH = ".restoring"
 def backup(arguments: argparse.Namespace) -> int:
     """Write the file; it holds secrets and is readable by its owner alone."""
     home = home_of(arguments)
-    config = load_config(home)
+    config = load_controller(home)
     if config.database.url:
         raise Problem(
             "The databases are on a server of their own: back them up with its tools (pg_dump, mariadb-dump)."

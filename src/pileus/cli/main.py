@@ -90,6 +90,7 @@ def add_node_commands(commands: Any) -> None:
     token = add("token", "pileus.cli.node:token", "print a line with which one machine may join, once")
     token.add_argument("--roles", default="compute,network", help="what it will do (default: compute,network)")
     token.add_argument("--minutes", type=int, default=60, help="how long the line is good (default: 60)")
+    token.add_argument("--name", help="only a machine that takes this name may use it")
     show = add("list", "pileus.cli.node:show", "the nodes, what they do and whether they are heard")
     show.add_argument("--json", action="store_true")
     drain = add("drain", "pileus.cli.node:drain", "no new servers on a node; lists those that are left")

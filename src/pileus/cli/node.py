@@ -44,7 +44,7 @@ def token(arguments: argparse.Namespace) -> int:
     """One line that lets one machine in, once."""
     session = _admin(arguments)
     roles = [role.strip() for role in arguments.roles.split(",") if role.strip()]
-    wanted = {"roles": roles, "minutes": arguments.minutes}
+    wanted = {"roles": roles, "minutes": arguments.minutes, **({"name": arguments.name} if arguments.name else {})}
     try:
         made = session.clients.identity(session.context).post("/v3/pileus/node_tokens", {"node_token": wanted})[
             "node_token"

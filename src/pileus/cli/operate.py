@@ -9,7 +9,7 @@ import pathlib
 import shutil
 import socket
 
-from pileus.cli.session import home_of, load_config
+from pileus.cli.session import home_of, load_config, load_controller
 from pileus.cli.terminal import Problem, Steps
 from pileus.kernel.certificates import Authority, private_pem
 from pileus.kernel.tokens import KeyRepository
@@ -19,7 +19,7 @@ from pileus.server.secrets import write_private
 
 def rotate_keys(arguments: argparse.Namespace) -> int:
     """A new token key is staged, the staged one signs from now on; tokens stay valid."""
-    config = load_config(home_of(arguments))
+    config = load_controller(home_of(arguments))
     repository = KeyRepository(config.home / "keys" / "fernet")
     repository.rotate()
     Steps(quiet=arguments.quiet).say("The token keys are rotated; tokens that are out stay valid.")
@@ -28,7 +28,7 @@ def rotate_keys(arguments: argparse.Namespace) -> int:
 
 def upgrade(arguments: argparse.Namespace) -> int:
     """Bring all databases to this release."""
-    config = load_config(home_of(arguments))
+    config = load_controller(home_of(arguments))
     applied = databases.upgrade_all(config)
     for service, revisions in applied.items():
         print(f"{service}: {', '.join(revisions)}")

@@ -35,6 +35,14 @@ def load_config(home: pathlib.Path, overrides: dict[str, dict[str, Any]] | None 
     return load(home, rooms.option_types(), overrides=laid)
 
 
+def load_controller(home: pathlib.Path) -> Config:
+    """The same of a machine that holds the databases. Raises ConfigurationError, Problem on any other."""
+    config = load_config(home)
+    if not config.is_controller:
+        raise Problem("This machine is a node and has no databases: do this on a controller.")
+    return config
+
+
 def password_of(home: pathlib.Path, user: str) -> str:
     if node_login(home) is not None:
         raise Problem("This machine is a node and holds no password of the cloud: ask on a controller.")

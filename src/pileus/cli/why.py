@@ -7,7 +7,7 @@ import datetime as dt
 import json
 from typing import Any
 
-from pileus.cli.session import home_of, load_config
+from pileus.cli.session import home_of, load_controller
 from pileus.cli.terminal import Problem
 from pileus.kernel import clock
 from pileus.kernel.db import Database
@@ -17,7 +17,7 @@ from pileus.server import rooms
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the timeline of a resource or a flow."""
-    config = load_config(home_of(arguments))
+    config = load_controller(home_of(arguments))
     found: list[tuple[str, dict[str, Any]]] = []
     for room in rooms.enabled(config):
         if room.flows:

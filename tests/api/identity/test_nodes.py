@@ -55,8 +55,11 @@ class Broker:
             self.users.setdefault(names[0], {})
             return 201, None
         if (method, kind) == ("PUT", "permissions"):
-            self.users[names[1]] = {**body, "vhost": names[0]}
+            self.users[names[1]] |= {**body, "vhost": names[0]}
             return 201, None
+        if (method, kind) == ("PUT", "user-limits"):
+            self.users[names[0]][names[1]] = body["value"]
+            return 204, None
         assert (method, kind) == ("DELETE", "users")
         return (204 if self.users.pop(names[0], None) is not None else 404), None
 
@@ -136,6 +139,8 @@ def test_an_invited_machine_becomes_a_node_with_all_it_needs_and_no_more(cloud, 
     assert "secret" not in json.dumps(given), "no password of the installation"
     assert broker.users[node["principal"]] == {
         "vhost": "cloud",
+        "max-connections": 8,
+        "max-channels": 32,
         "configure": r"^(pileus\.agent\.one|amq\.gen-.*)$",
         "write": r"^(amq\.default|amq\.gen-.*)$",
         "read": r"^(pileus\.agent\.one|amq\.gen-.*|pileus\.agents)$",
@@ -153,6 +158,14 @@ def test_an_invitation_is_good_once_and_for_its_time(cloud, monkeypatch):
     now = clock.utcnow
     monkeypatch.setattr(logic.clock, "utcnow", lambda: now() + logic.timedelta(seconds=61))
     assert join(cloud, "two", late).status == 401
+
+
+def test_an_invitation_may_be_for_one_name_alone(cloud):
+    secret = invite(cloud, name="one")["secret"]
+    answer = join(cloud, "two", secret)
+    assert (answer.status, "name one" in message(answer)) == (409, True)
+    join(cloud, "one", secret, ok=201)
+    assert cloud("POST", "/pileus/node_tokens", {"node_token": {"roles": ["compute"], "name": "a b"}}).status == 400
 
 
 def test_two_machines_with_one_invitation_race_and_one_joins(cloud):

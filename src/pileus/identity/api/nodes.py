@@ -28,6 +28,7 @@ _TOKEN = _wrapped(
     {
         "roles": {"type": "array", "items": {"enum": list(logic.ROLES)}, "minItems": 1},
         "minutes": {"type": "integer", "minimum": 1, "maximum": 10080},
+        "name": {"type": "string", "pattern": logic.NAME_PATTERN},
     },
     ["roles"],
 )
@@ -54,7 +55,7 @@ def _view(node: Record) -> dict[str, Any]:
 def invite_node(call: Call) -> dict[str, Any]:
     """Invite one machine to join"""
     wanted = call.body["node_token"]
-    made = logic.invite(call.service, wanted["roles"], wanted.get("minutes", 60))
+    made = logic.invite(call.service, wanted["roles"], wanted.get("minutes", 60), wanted.get("name"))
     token = {"url": made.url, "fingerprint": made.fingerprint, "secret": made.secret, "expires_at": made.expires_at}
     return {"node_token": token}
 

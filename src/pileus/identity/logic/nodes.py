@@ -37,6 +37,7 @@ from . import state as state_module
 
 ROLE = "node"
 ROLES = ("compute", "network")
+NAME_PATTERN = f"^{NAME}$"
 _NAME = re.compile(NAME)
 _log = logging.getLogger(__name__)
 
@@ -96,14 +97,15 @@ def _missing(config: Config) -> str:
 # Inviting and joining -----------------------------------------------------------------------------------------------
 
 
-def invite(service: Service, wanted: Sequence[str], minutes: int) -> Invitation:
-    """An invitation for one machine. Raises Conflict where this cloud cannot let nodes in."""
+def invite(service: Service, wanted: Sequence[str], minutes: int, name: str | None) -> Invitation:
+    """An invitation for one machine, of this name if there is one. Raises Conflict where this cloud cannot let nodes in."""
     authority = authority_of(service)
     secret = ids.token_bytes(32).hex()
     now = clock.utcnow()
     expires = now + timedelta(minutes=minutes)
     with service.db.write() as conn:
-        store.add_token(conn, _hash(secret), sorted(set(wanted)), expires, now)
+        row = {"secret_hash": _hash(secret), "name": name, "roles": sorted(set(wanted)), "expires_at": expires}
+        store.add_token(conn, row, now)
     return Invitation(service.config.base_url, fingerprint(authority.pem), secret, clock.iso_micro(expires) or "")
 
 
@@ -115,9 +117,12 @@ def join(service: Service, secret: str, name: str, request: str) -> Joined:
     authority = authority_of(service)
     secret_hash = _hash(secret)
     with service.db.read() as conn:
-        wanted = store.token_roles(conn, secret_hash, clock.utcnow())
-    if wanted is None:
+        invitation = store.token(conn, secret_hash, clock.utcnow())
+    if invitation is None:
         raise AuthenticationFailed("an invitation of a node that was used, has ended or never was")
+    wanted = list(invitation.roles)
+    if invitation.name not in {None, name}:
+        raise Conflict(f"This token is for a machine with the name {invitation.name}.")
     if not _NAME.fullmatch(name):
         raise invalid(f"{name!r} cannot be the name of a node: letters, digits, '.', '_' and '-', 50 at most.")
     if name == service.config.host:

@@ -49,21 +49,18 @@ def forget_user(conn: sa.Connection, name: str) -> None:
         conn.execute(sa.delete(users).where(users.c.id == user_id))
 
 
-def add_token(
-    conn: sa.Connection, secret_hash: str, roles: Sequence[str], expires_at: dt.datetime, now: dt.datetime
-) -> None:
+def add_token(conn: sa.Connection, row: Mapping[str, Any], now: dt.datetime) -> None:
     """A new invitation; those whose time is over go."""
     conn.execute(sa.delete(node_tokens).where(node_tokens.c.expires_at <= now))
-    conn.execute(sa.insert(node_tokens).values(secret_hash=secret_hash, roles=list(roles), expires_at=expires_at))
+    conn.execute(sa.insert(node_tokens).values(**row))
 
 
-def token_roles(conn: sa.Connection, secret_hash: str, now: dt.datetime) -> list[str] | None:
-    """The roles of an invitation that is still good, None when it is not."""
-    query = sa.select(node_tokens.c.roles).where(
-        node_tokens.c.secret_hash == secret_hash, node_tokens.c.expires_at > now
-    )
-    roles: list[str] | None = conn.execute(query).scalar_one_or_none()
-    return roles
+def token(conn: sa.Connection, secret_hash: str, now: dt.datetime) -> Record | None:
+    """An invitation that is still good."""
+    query = sa.select(node_tokens.c.name, node_tokens.c.roles)
+    good = sa.and_(node_tokens.c.secret_hash == secret_hash, node_tokens.c.expires_at > now)
+    row: Record | None = conn.execute(query.where(good)).first()
+    return row
 
 
 def take_token(conn: sa.Connection, secret_hash: str, now: dt.datetime) -> bool:

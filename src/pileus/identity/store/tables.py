@@ -347,11 +347,12 @@ nodes = sa.Table(
     sa.ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="SET NULL"),
 )
 
-# Invitations: whoever has the secret may join once.
+# Invitations: whoever has the secret may join once, under this name if there is one.
 node_tokens = sa.Table(
     "node_tokens",
     METADATA,
     sa.Column("secret_hash", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=True),
     sa.Column("roles", Json, nullable=False),
     sa.Column("expires_at", Timestamp, nullable=False),
     sa.Index(None, "expires_at"),

@@ -18,6 +18,8 @@ from pileus.kernel.config import BusOptions
 from pileus.kernel.errors import Unavailable
 from pileus.kernel.waiting import forbid_in_transaction
 
+_LIMITS = {"max-connections": 8, "max-channels": 32}
+"""Of one node: its agent has one connection with three channels, a command now and then another one."""
 _TIMEOUT = urllib3.Timeout(connect=3, read=10)
 
 
@@ -52,6 +54,8 @@ class Management:
         """A node's user with its rights; made twice is made once."""
         name = urllib.parse.quote(user, safe="")
         self._request("PUT", f"/users/{name}", {"password_hash": "", "tags": ""})
+        for limit, value in _LIMITS.items():
+            self._request("PUT", f"/user-limits/{name}/{limit}", {"value": value})
         self._request("PUT", f"/permissions/{self._vhost}/{name}", permissions(node_of(user) or ""))
 
     def remove(self, user: str) -> None:

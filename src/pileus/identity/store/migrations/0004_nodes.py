@@ -14,6 +14,7 @@ def upgrade() -> None:
     op.create_table(
         "node_tokens",
         sa.Column("secret_hash", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=True),
         sa.Column("roles", sa.JSON(), nullable=False),
         sa.Column("expires_at", sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb"), nullable=False),
         sa.PrimaryKeyConstraint("secret_hash", name=op.f("pk_node_tokens")),
