@@ -6,7 +6,7 @@ that a controller and an agent of neighbouring releases understand each other.
 
 Bus `agent.<host>`, all calls idempotent and carrying `id` and `epoch`:
 `compute.prepare` `compute.create` `compute.resume` `compute.destroy` `compute.power` `compute.console` `compute.state` `compute.nudge`.
-Bus `controller.compute`: `compute.desired` `compute.report` `compute.wake`.
+Bus `controller.compute`: `compute.desired` `compute.report` `compute.wake`, all with `host`: a node is heard for its own alone (kernel.bus.sender).
 """
 
 from __future__ import annotations

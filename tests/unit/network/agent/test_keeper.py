@@ -204,3 +204,10 @@ def test_the_owner_of_an_address_is_found_by_router_or_by_network(host) -> None:
     assert keeper.owner("network", other.id, "10.1.0.5").device_id == "another"
     assert keeper.owner("network", network.id, "10.1.0.6") is None
     assert keeper.owner("router", new_id(), "10.1.0.5") is None
+
+
+def test_a_host_without_the_role_network_is_heard_as_one_that_attaches_ports(tmp_path) -> None:
+    bus = LocalBus("test")
+    controller = Controller(bus)
+    Keeper("h1", FakeDriver(Settings(home=tmp_path, host="h1")), bus, wires_only=True).heartbeat()
+    assert [agent["agent_type"] for agent in controller.beats[0]["agents"]] == ["Linux bridge agent"]

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pileus.kernel.errors import Unavailable
 from pileus.network.agent import metadata
-from pileus.network.agent.metadata import Refused, read_request
+from pileus.network.agent.metadata import MetadataProxy, Refused, Request, by_secret, by_token, read_request
 from pileus.network.agent.secret import shared_secret, sign
+from pileus.network.wire import MetadataOwner
 
 
 def read(data: bytes, *, limit: int = metadata.HEADER_LIMIT):
@@ -77,3 +79,52 @@ def test_the_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None
 
 def test_the_signature_is_an_hmac_of_the_instance_id() -> None:
     assert sign(b"key", "id") == hmac.new(b"key", b"id", hashlib.sha256).hexdigest()
+
+
+class Compute:
+    """Compute's metadata service: remembers what it is asked."""
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nlatest")
+        await writer.drain()
+        writer.close()
+
+
+def asked(base: str, proof) -> tuple[bytes, str]:
+    """What a guest gets, and what compute was asked."""
+
+    async def ask() -> tuple[bytes, str]:
+        compute = Compute()
+        server = await asyncio.start_server(compute.serve, "127.0.0.1", 0)
+        proxy = MetadataProxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{base}", proof, lambda *_: None)
+        owner = MetadataOwner(ip="10.0.0.5", port_id="p", device_id="s", project_id="t")
+        async with server:
+            pieces = [piece async for piece in proxy._answer(Request("GET", "/openstack", ()), owner, owner.ip)]
+        return b"".join(pieces), compute.heads[0]
+
+    return asyncio.run(ask())
+
+
+def test_a_controllers_agent_signs_and_a_node_shows_its_token() -> None:
+    answer, head = asked("/compute", by_secret(b"secret"))
+    assert answer.endswith(b"latest")
+    assert head.startswith("GET /compute/metadata/openstack HTTP/1.0")
+    assert f"X-Instance-ID-Signature: {sign(b'secret', 's')}" in head
+    answer, head = asked("/compute/nodes", by_token(lambda: "of-the-node"))
+    assert answer.endswith(b"latest")
+    assert head.startswith("GET /compute/nodes/metadata/openstack HTTP/1.0")
+    assert "X-Auth-Token: of-the-node" in head
+    assert "Signature" not in head
+
+
+def test_a_node_that_gets_no_token_says_try_again() -> None:
+    def token() -> str:
+        raise Unavailable("identity is away")
+
+    with pytest.raises(Refused) as caught:
+        asked("/compute/nodes", by_token(token))
+    assert caught.value.status == 503
