@@ -74,7 +74,8 @@ def joined(controller: Cloud, tmp_path: Path) -> Iterator[Cloud]:
     try:
         yield node
     finally:
-        node.pileus("destroy", "--yes", check=False)
+        node.pileus("destroy", "--yes")
+        assert not node.home.exists()
         controller.pileus("node", "remove", NAME, "--force", check=False)
 
 

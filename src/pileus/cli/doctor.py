@@ -55,7 +55,7 @@ def _problem(check: str, what: str, todo: str) -> Finding:
 
 def check_kvm(facts: Facts) -> Iterator[Finding]:
     """Guests run without KVM too, slowly."""
-    if facts.config.pileus.simulate:
+    if facts.config.pileus.simulate or "compute" not in facts.config.pileus.roles:
         return
     works, reason = facts.kvm()
     if not works:
@@ -94,7 +94,7 @@ def check_disk(facts: Facts) -> Iterator[Finding]:
 
 def check_commands(facts: Facts) -> Iterator[Finding]:
     """What the real drivers need on the host."""
-    if facts.config.pileus.simulate:
+    if facts.config.pileus.simulate or not rooms.with_agents(facts.config):
         return
     if not facts.is_root():
         yield _problem("root", "Real guests and networks need root.", "Run as root, or with `pileus up --simulate`.")
@@ -108,7 +108,7 @@ def check_commands(facts: Facts) -> Iterator[Finding]:
 
 def check_forwarding(facts: Facts) -> Iterator[Finding]:
     """`pileus up` switches it on; somebody may have switched it off since."""
-    if facts.config.pileus.simulate:
+    if facts.config.pileus.simulate or not rooms.with_agents(facts.config):
         return
     if facts.supervisor() is not None and not facts.forwards():
         what = "The host does not forward packets, so guests do not reach the outside."

@@ -213,6 +213,11 @@ def test_a_node_is_not_asked_for_databases_ports_and_the_cloud(tmp_path):
     assert found(tmp_path, overrides={"pileus": {"roles": ["compute"]}}, supervisor=None, processes={}, **answers) == []
 
 
+def test_a_machine_without_guests_needs_no_hypervisor(tmp_path):
+    nothing = {"kvm": (False, "none"), "has_command": False, "has_module": False, "is_root": False, "forwards": False}
+    assert found(tmp_path, overrides={"pileus": {"roles": ["controller"]}}, **nothing) == []
+
+
 def test_the_certificate_of_the_api_is_read(tmp_path):
     authority = Authority.make()
     _, chain = authority.server("c", ["c"])
