@@ -1,6 +1,7 @@
 """Nodes on RabbitMQ: each is a user by its certificate, speaks for its own host alone, and is out when its user is."""
 
 import pathlib
+import threading
 
 import pytest
 
@@ -122,9 +123,13 @@ def test_a_node_cannot_take_what_is_meant_for_others(world, controller):
     one, two = world.node("one"), world.node("two")
     two.serve("agent.two", {"order": lambda payload: {"by": "two"}})
     stolen = []
-    for topic in ("agent.two", "controller.t", "notifications"):
-        thief = world.node("one")
-        thief.serve(topic, {"order": stolen.append, "report": stolen.append, "notify": stolen.append})
+    methods = {"order": stolen.append, "report": stolen.append, "notify": stolen.append}
+    topics = ("agent.two", "controller.t", "notifications")
+    threads = [threading.Thread(target=world.node("one").serve, args=(topic, methods)) for topic in topics]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     for _ in range(5):
         assert controller.call("agent.two", "order") == {"by": "two"}
         assert one.call("controller.t", "report", {"host": "one"}) == {"heard": "one"}

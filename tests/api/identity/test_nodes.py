@@ -9,9 +9,11 @@ import threading
 from urllib.parse import unquote
 
 import pytest
+import sqlalchemy as sa
 
 from pileus.identity.logic import nodes as logic
 from pileus.identity.store import nodes as store
+from pileus.identity.store.tables import assignments
 from pileus.kernel import clock
 from pileus.kernel.bus.sender import node_of
 from pileus.kernel.certificates import Authority, common_name, end_of, fingerprint, new_request, private_pem
@@ -182,7 +184,7 @@ def test_two_machines_with_one_invitation_race_and_one_joins(cloud):
 def test_a_secret_is_stored_as_its_hash_alone(cloud):
     secret = invite(cloud)["secret"]
     with cloud.service.db.read() as conn:
-        rows = conn.execute(store.sa.select(store.node_tokens)).all()
+        rows = conn.execute(sa.select(store.node_tokens)).all()
     assert len(rows) == 1
     assert secret not in repr(rows)
 
@@ -204,11 +206,14 @@ def test_names_that_are_taken_or_cannot_be_one_are_refused_and_the_invitation_st
 def test_a_removed_node_is_nobody_and_its_name_is_free(cloud, broker):
     first = join(cloud, "one", ok=201).json
     token = cloud.token(first["node"]["principal"], first["given"]["password"], {"project": {"name": "service", "domain": {"id": "default"}}})
-    assert cloud.validate(token).status == 200
+    user_id = cloud.validate(token).json["token"]["user"]["id"]
     cloud("DELETE", "/pileus/nodes/one", ok=204)
     assert broker.nodes == []
     assert cloud.validate(token).status == 404, "at once"
     assert cloud.login(first["node"]["principal"], first["given"]["password"]).status == 401
+    with cloud.service.db.read() as conn:
+        left = conn.execute(sa.select(assignments).where(assignments.c.actor_id == user_id)).all()
+    assert (left, cloud("GET", f"/users/{user_id}").status) == ([], 404)
     assert state_of(cloud) == "removed"
     cloud("DELETE", "/pileus/nodes/one", ok=204)
     assert cloud("DELETE", "/pileus/nodes/two").status == 404

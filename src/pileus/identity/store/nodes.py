@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from pileus.kernel.db import insert_ignore
 
+from . import people
 from .listing import Lock, Record, locked
-from .tables import node_tokens, nodes, users
+from .tables import node_tokens, nodes
 
 ACTIVE, DRAINING, REMOVING, REMOVED = "active", "draining", "removing", "removed"
 MEMBERS = (ACTIVE, DRAINING)
@@ -46,7 +47,7 @@ def forget_user(conn: sa.Connection, name: str) -> None:
     user_id = conn.execute(of_node).scalar_one_or_none()
     conn.execute(sa.update(nodes).where(nodes.c.name == name).values(user_id=None))
     if user_id is not None:
-        conn.execute(sa.delete(users).where(users.c.id == user_id))
+        people.delete_user(conn, user_id)
 
 
 def add_token(conn: sa.Connection, row: Mapping[str, Any], now: dt.datetime) -> None:
