@@ -120,7 +120,8 @@ class BusOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     certificate: Annotated[
         str,
         Doc(
-            "Path of the certificate (PEM) that processes show the broker; it also logs in when the URL names no user."
+            "Path of the certificate (PEM) that processes show the broker; it also logs in when the URL names no user, as"
+            " its common name (ssl_cert_login_from = common_name)."
         ),
     ] = ""
     key: Annotated[str, Doc("Path of the private key (PEM) of that certificate.")] = ""

@@ -320,3 +320,21 @@ def test_without_the_authority_or_with_anothers_certificate_no_node_is_invited(c
     assert "no authority" in message(cloud("POST", "/pileus/node_tokens", {"node_token": {"roles": ["compute"]}}))
     for body in ({}, {"roles": []}, {"roles": ["king"]}, {"roles": ["compute"], "minutes": 0}):
         assert cloud("POST", "/pileus/node_tokens", {"node_token": body}).status == 400
+
+
+def test_nodes_come_and_go_on_every_database(tmp_path, broker, database_url):
+    prepare(tmp_path, broker)
+    made = Identity(home=tmp_path, db_url=database_url)
+    secret, answers = invite(made)["secret"], []
+    threads = [threading.Thread(target=lambda name=name: answers.append(join(made, name, secret).status)) for name in ("a", "b", "c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [201, 401, 401]
+    join(made, "one", ok=201)
+    made.client.call("identity.seen", {"host": "one"})
+    made("DELETE", "/pileus/nodes/one", ok=204)
+    join(made, "one", ok=201)
+    assert broker.nodes == sorted(["one", *(node["name"] for node in made("GET", "/pileus/nodes").json["nodes"] if node["name"] != "one")])
+    made.client.close()
