@@ -115,6 +115,10 @@ def test_a_machine_joins_runs_a_server_is_drained_and_removed(controller, sessio
     assert json.loads(joined.pileus("doctor", "--json").stdout)["healthy"]
     assert "holds no password" in joined.pileus("env", check=False).stderr
 
+    pid = joined.supervisor_pid()
+    joined.up()
+    assert joined.supervisor_pid() == pid, "a second `pileus up` changes nothing"
+
     before = known["certificate"]["serial"]
     joined.pileus(*documented("renew"))
     assert nodes(controller)[NAME]["certificate"]["serial"] != before
