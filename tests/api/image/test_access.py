@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pileus.image.room import ROOM
-from pileus.kernel.testing import OTHER_PROJECT, PERSONAS
+from pileus.kernel.testing import OTHER_PROJECT, PERSONAS, persona
 from tests.api.image.world import PATCH
 
 OPERATIONS = [op for op in ROOM.operations() if op.rule is not None]
@@ -89,3 +89,15 @@ def test_a_public_image_can_be_used_and_not_changed(images):
         images("GET", f"/images/{key}/file", as_=who, ok=403 if name == "reader" else 200)
         images("DELETE", f"/images/{key}", as_=who, ok=403)
         images.patch(key, {"op": "replace", "path": "/name", "value": "x"}, as_=who, ok=403)
+
+
+def test_the_host_of_a_guest_reads_any_image_and_does_nothing_else(images):
+    node = persona("node", "node", project_id=PERSONAS["service"].project_id)
+    key = images.create(visibility="private")
+    images.put(key)
+    assert images.show(key, as_=node)["id"] == key
+    assert images("GET", f"/images/{key}/file", as_=node, ok=200).body
+    images("GET", "/images", as_=node, ok=403)
+    images("DELETE", f"/images/{key}", as_=node, ok=403)
+    images("PUT", f"/images/{key}/file", body=b"x", as_=node, headers={"Content-Type": "application/octet-stream"}, ok=403)
+    images.patch(key, {"op": "replace", "path": "/name", "value": "x"}, as_=node, ok=403)
