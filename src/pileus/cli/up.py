@@ -19,7 +19,7 @@ from pileus.host.run import CommandError
 from pileus.kernel import clock
 from pileus.kernel.config import Config
 from pileus.server import databases, rooms, supervisor
-from pileus.server.secrets import secret, write_private
+from pileus.server.secrets import write_private
 
 READY_SECONDS = 60.0
 HOST_SECONDS = 120.0
@@ -40,7 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     record_choices(home, config)
     with steps.step("databases and keys"):
-        secret(home, "metadata-secret")
         databases.prepare_in_child(config)
         write_clouds(config)
     if arguments.foreground:

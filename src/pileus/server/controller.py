@@ -12,6 +12,7 @@ from pileus.kernel.flows import Runner, store
 from pileus.kernel.loops import Loop, LoopRunner
 from pileus.kernel.room import Room, load
 from pileus.kernel.service import Service
+from pileus.server import shared
 from pileus.server.assembly import Assembly, named
 from pileus.server.process import settle, wait_for_stop
 
@@ -23,6 +24,9 @@ def run(config: Config, assembly: Assembly) -> None:
     settle(config, "controller")
     loops = LoopRunner(threads=6)
     runners = [start_room(assembly, room, loops) for room in assembly.rooms]
+    identity = assembly.services.get("identity")
+    if identity is not None and shared.is_shared(config):
+        loops.add([Loop("controllers", shared.SEEN_EVERY, shared.be_seen)], identity)
     loops.start()
     wait_for_stop()
     for runner in filter(None, runners):
@@ -30,6 +34,8 @@ def run(config: Config, assembly: Assembly) -> None:
     loops.stop()
     for runner in filter(None, runners):
         runner.stop()
+    if identity is not None and shared.is_shared(config):
+        shared.leave(identity)
     assembly.bus.close()
 
 
@@ -48,7 +54,7 @@ def start_room(assembly: Assembly, room: Room, loops: LoopRunner) -> Runner | No
     if "desired_hosts" in load(room.tables).tables:
         loops.add([Loop(f"{room.name}.tombstones", 3600.0, forget_tombstones)], service)
     if room.loops:
-        loops.add(named(load(room.loops)).values(), service)
+        loops.add(named(load(room.loops)).values(), service, turn=runner.leads if runner is not None else None)
     service.loops.attach(loops)
     if runner is not None:
         runner.start()

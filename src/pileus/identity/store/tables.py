@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from pileus.kernel import installation
 from pileus.kernel.db import NAMING, Json, Timestamp
 
 METADATA = sa.MetaData(naming_convention=NAMING)
@@ -328,3 +329,5 @@ limits = sa.Table(
     sa.Index(None, "domain_id"),
     sa.ForeignKeyConstraint(["registered_limit_id"], ["registered_limits.id"], ondelete="CASCADE"),
 )
+
+installation.tables(METADATA)
