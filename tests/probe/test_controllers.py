@@ -42,6 +42,8 @@ def with_network(both: Controllers) -> Probed:
     """The cloud as clients reach it, with an image and a network to build on."""
     probed = both.probed()
     probed.session = session = both.session()
+    more = {"instances": 1000, "cores": 1000, "ram": 1_000_000}
+    session.clients.compute(session.context).put(f"/v2.1/os-quota-sets/{session.context.project_id}", {"quota_set": more})
     probed.image = session.clients.image(session.context).get("/v2/images", query={"name": "guest"})["images"][0]["id"]
     network = session.clients.network(session.context)
     probed.network = network.post("/v2.0/networks", {"network": {"name": "probed"}})["network"]["id"]
