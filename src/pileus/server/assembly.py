@@ -89,7 +89,7 @@ def http_binding(config: Config, room: Room) -> HttpBinding:
     url = config.internal_url
     ca_file = config.api.certificate or None
     tokens = ServiceTokens(f"{url}/identity", passwords(config.home, ()), ca_file)
-    return HttpBinding(url + room.prefix, tokens.headers, ca_file)
+    return HttpBinding(url + room.prefix, tokens.headers, ca_file, tokens.forget)
 
 
 def named(items: Any) -> dict[str, Any]:
