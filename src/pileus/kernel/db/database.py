@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import os
 import pathlib
 import sqlite3
 import threading
@@ -241,7 +242,7 @@ class Database:
 @contextlib.contextmanager
 def _locked_file(path: pathlib.Path, patience: float) -> Iterator[None]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
         if not _take_turn(file, patience):
             raise ConfigurationError(f"another process has held {path} for {patience:g} seconds")
         yield  # closing the file lets go of its lock
