@@ -17,7 +17,7 @@ from pileus.clients.base import (
     PeerUnauthorized,
     PeerUnavailable,
 )
-from pileus.kernel.context import Context
+from pileus.kernel.context import Context, service_context
 from pileus.kernel.errors import ProgrammingError
 from pileus.kernel.waiting import serving, transaction
 from tests.contracts import served
@@ -204,3 +204,18 @@ def test_a_stream_that_was_left_does_not_spoil_the_next_request(tmp_path):
         for leave in (lambda answer: answer.close(), lambda answer: next(answer.body), lambda answer: None):
             leave(client.stream("/v1/download/1000"))
             assert client.get("/v1/echo")["user"] == MEMBER.user_id
+
+
+def test_a_services_own_token_that_was_refused_is_replaced_at_once(tmp_path):
+    """Its key was rotated out, say. What a person's token is refused for the person hears."""
+    known = ["an old token"]
+
+    def forget(token):
+        assert token == "an old token"
+        known[0] = TOKEN
+
+    with running(configuration(tmp_path)) as port:
+        binding = HttpBinding(f"http://127.0.0.1:{port}/served", lambda _: (known[0], None), forget=forget)
+        with pytest.raises(PeerUnauthorized):
+            Client(binding, CALLER).get("/v1/echo")
+        assert Client(binding, service_context("compute")).get("/v1/echo")["user"] == MEMBER.user_id

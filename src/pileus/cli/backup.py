@@ -38,7 +38,8 @@ def backup(arguments: argparse.Namespace) -> int:
     config = load_controller(home)
     if config.database.url:
         raise Problem(
-            "The databases are on a server of their own: back them up with its tools (pg_dump, mariadb-dump)."
+            "The databases are on a server of their own: back them up with its tools (pg_dump, mariadb-dump), and keep a copy"
+            f" of {home}/keys: the token keys in them are encrypted."
         )
     if not (home / "databases").exists():
         raise Problem(f"There is no cloud in {home}.")

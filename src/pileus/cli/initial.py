@@ -7,7 +7,6 @@ a mark is left, and nothing of it is ever touched again: what an administrator d
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +19,7 @@ from pileus.cli.session import Session, password_of
 from pileus.cli.terminal import Steps
 from pileus.clients.base import Client
 from pileus.kernel.config import Config
+from pileus.server import shared
 from pileus.server.secrets import write_private
 
 # name, id, MB of memory, GB of disk, virtual CPUs
@@ -38,19 +38,29 @@ IMAGE = "guest"
 def make(config: Config, steps: Steps) -> None:
     """Make what is missing, unless everything was made once."""
     mark = config.home / "initial.json"
-    if mark.exists():
+    if mark.exists() and not shared.is_shared(config):
         return
-    with steps.step("flavors, image and networks"):
-        admin = Session(config, "admin", "admin")
-        _demo_user(admin)
-        _flavors(admin)
-        _guest_image(admin)
-        external = _external_network(admin)
-        demo = Session(config, "demo", "demo")
-        _demo_network(demo, external)
-        _demo_rules(demo)
-        _demo_key(demo)
-    write_private(mark, json.dumps({"complete": True}).encode())
+    key = key_file(config.home)
+    with shared.initial_content(config, mark) as content:
+        if content.present is None and not mark.exists():
+            with steps.step("flavors, image and networks"):
+                _make(config)
+        elif content.present is not None and not mark.exists():  # it was another controller
+            write_private(key, content.present["demo_key"].encode())
+        content.complete(key.read_text() if key.exists() else "")
+
+
+def _make(config: Config) -> None:
+    """Make what is missing."""
+    admin = Session(config, "admin", "admin")
+    _demo_user(admin)
+    _flavors(admin)
+    _guest_image(admin)
+    external = _external_network(admin)
+    demo = Session(config, "demo", "demo")
+    _demo_network(demo, external)
+    _demo_rules(demo)
+    _demo_key(demo)
 
 
 def _one(client: Client, path: str, collection: str, **query: Any) -> dict[str, Any] | None:

@@ -12,7 +12,6 @@ import socket
 from pileus.cli.session import home_of, load_config, load_controller
 from pileus.cli.terminal import Problem, Steps
 from pileus.kernel.certificates import Authority, private_pem
-from pileus.kernel.tokens import KeyRepository
 from pileus.server import databases, rooms, supervisor
 from pileus.server.secrets import write_private
 
@@ -20,9 +19,10 @@ from pileus.server.secrets import write_private
 def rotate_keys(arguments: argparse.Namespace) -> int:
     """A new token key is staged, the staged one signs from now on; tokens stay valid."""
     config = load_controller(home_of(arguments))
-    repository = KeyRepository(config.home / "keys" / "fernet")
-    repository.rotate()
-    Steps(quiet=arguments.quiet).say("The token keys are rotated; tokens that are out stay valid.")
+    databases.rotate_token_keys(config)
+    kept = max(config.section("identity").max_active_keys - 2, 0)
+    what = f"tokens that are out stay valid for {kept} more rotation{'s'[: kept != 1]}" if kept else "older tokens have ended"
+    Steps(quiet=arguments.quiet).say(f"The token keys are rotated; {what}.")
     return 0
 
 

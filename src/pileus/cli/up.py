@@ -22,7 +22,7 @@ from pileus.kernel.bus import BusTimeout, BusUnavailable, RemoteError
 from pileus.kernel.config import Config
 from pileus.server import databases, rooms, supervisor
 from pileus.server.assembly import make_bus
-from pileus.server.secrets import node_login, secret, write_private
+from pileus.server.secrets import node_login, write_private
 
 READY_SECONDS = 60.0
 HOST_SECONDS = 120.0
@@ -45,7 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not config.is_controller:
         return run_node(arguments, config, steps)
     with steps.step("databases and keys"):
-        secret(home, "metadata-secret")
         databases.prepare_in_child(config)
         write_clouds(config)
     if arguments.foreground:

@@ -220,16 +220,25 @@ class _IteratorReader:
 
 
 class HttpBinding:
-    """Reaches the peer over HTTP. `token(context)` gives the tokens to send: (X-Auth-Token, X-Service-Token or None)."""
+    """Reaches the peer over HTTP. `token(context)` gives the tokens to send: (X-Auth-Token, X-Service-Token or None).
+
+    `forget(token)` hears of a service's own token that was refused, because keys were rotated or its user was changed; the
+    request is sent once more with what `token` gives then.
+    """
 
     def __init__(
-        self, url: str, token: Callable[[Context], tuple[str | None, str | None]], ca_file: str | None = None
+        self,
+        url: str,
+        token: Callable[[Context], tuple[str | None, str | None]],
+        ca_file: str | None = None,
+        forget: Callable[[str], None] | None = None,
     ) -> None:
         import urllib3  # noqa: PLC0415 - processes whose peers are all local do without
 
         self._urllib3 = urllib3
         self._url = url.rstrip("/")
         self._token = token
+        self._forget = forget
         self._pool = urllib3.PoolManager(
             num_pools=8, maxsize=16, retries=False, ca_certs=ca_file, cert_reqs="CERT_REQUIRED" if ca_file else None
         )
@@ -244,15 +253,26 @@ class HttpBinding:
         context: Context,
         timeout: float,
     ) -> Answer:
-        token, service_token = self._token(context)
-        sent = dict(headers)
-        if token:
-            sent["X-Auth-Token"] = token
-        if service_token:
-            sent["X-Service-Token"] = service_token
-        if context.request_id:
-            sent["X-OpenStack-Request-ID"] = context.global_request_id or context.request_id
         url = self._url + path + (f"?{query}" if query else "")
+        sent = {**headers, **self._identification(context)}
+        answer = self._send(method, url, sent, body, timeout)
+        own = context.acts_for is not None and (body is None or isinstance(body, bytes))
+        if answer.status == 401 and own and self._forget is not None and "X-Auth-Token" in sent:
+            answer.read()
+            self._forget(sent["X-Auth-Token"])
+            answer = self._send(method, url, {**sent, **self._identification(context)}, body, timeout)
+        return answer
+
+    def _identification(self, context: Context) -> dict[str, str]:
+        token, service_token = self._token(context)
+        found = {"X-Auth-Token": token, "X-Service-Token": service_token}
+        if context.request_id:
+            found["X-OpenStack-Request-ID"] = context.global_request_id or context.request_id
+        return {name: value for name, value in found.items() if value}
+
+    def _send(
+        self, method: str, url: str, sent: Mapping[str, str], body: bytes | Iterable[bytes] | None, timeout: float
+    ) -> Answer:
         try:
             response = self._pool.request(
                 method,

@@ -46,4 +46,5 @@ ROOM = Room(
     bootstrap="pileus.identity.logic.bootstrap:bootstrap",
     logins=frozenset({("POST", "/v3/auth/tokens")}),
     revision="pileus.identity.logic.state:revision_of",
+    rotate_keys="pileus.identity.logic.keys:rotate",
 )

@@ -62,6 +62,14 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     stream_threads: Annotated[_Count, Doc("Threads for uploads and downloads of each worker.")] = 16
     max_body: Annotated[_Count, Doc("Largest JSON body in bytes.")] = 114688
     idle_timeout: Annotated[_Seconds, Doc("Seconds without a byte after which an upload is given up.")] = 60.0
+    drain: Annotated[
+        float,
+        Doc(
+            "Seconds for which a worker that is asked to stop still takes requests while /healthcheck says 503, so that"
+            " a load balancer takes it out first."
+        ),
+        msgspec.Meta(ge=0, le=60),
+    ] = 0.0
     certificate: Annotated[str, Doc("Path of the TLS certificate chain (PEM); TLS is on when set.")] = ""
     key: Annotated[str, Doc("Path of the TLS private key (PEM).")] = ""
     controller_url: Annotated[
@@ -207,6 +215,11 @@ class Config:
         """An address that a client on this machine can use; brackets around IPv6."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api.host, self.api.host)
         return f"[{host}]" if ":" in host else host
+
+    @property
+    def shares_databases(self) -> bool:
+        """Whether other machines may use the same databases: they are on a server, not in files."""
+        return bool(self.database.url) and not self.database.url.startswith("sqlite")
 
     def database_url(self, service: str) -> str:
         if self.database.url:

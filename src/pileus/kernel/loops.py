@@ -21,12 +21,15 @@ _log = logging.getLogger(__name__)
 class Loop:
     """`run(subject)` compares what is with what shall be, and acts. It keeps no state between passes that matters.
 
-    `every` is in seconds. An exception is logged and the next pass comes.
+    `every` is in seconds. An exception is logged and the next pass comes. Where several controllers run, one of them does the
+    timed passes, and another one may be at a nudged pass meanwhile: what a pass does must bear that. A loop that is
+    `everywhere` is about its own controller, and each does it.
     """
 
     name: str
     every: float
     run: Callable[[Any], object]
+    everywhere: bool = False
 
 
 class Nudger:
@@ -51,6 +54,8 @@ class LoopRunner:
     def __init__(self, threads: int = 4) -> None:
         self._threads = threads
         self._loops: dict[str, tuple[Loop, Any]] = {}
+        self._turns: dict[str, Callable[[], bool]] = {}
+        self._nudged: set[str] = set()
         self._due: list[tuple[float, int, str]] = []
         self._count = itertools.count()
         self._busy: set[str] = set()
@@ -60,12 +65,14 @@ class LoopRunner:
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
         self._scheduler: threading.Thread | None = None
 
-    def add(self, loops: Iterable[Loop], subject: Any) -> None:
-        """Loops and what they are given."""
+    def add(self, loops: Iterable[Loop], subject: Any, turn: Callable[[], bool] | None = None) -> None:
+        """Loops and what they are given. `turn` is asked before a timed pass whether it is this process that does it."""
         for loop in loops:
             if loop.name in self._loops:
                 raise ProgrammingError(f"two loops are called {loop.name}")
             self._loops[loop.name] = (loop, subject)
+            if turn is not None and not loop.everywhere:
+                self._turns[loop.name] = turn
 
     def start(self) -> None:
         """Every loop runs once at once, then by time."""
@@ -81,6 +88,7 @@ class LoopRunner:
         if name not in self._loops:
             return False
         with self._changed:
+            self._nudged.add(name)
             if name in self._busy:
                 self._again.add(name)
             else:
@@ -116,15 +124,19 @@ class LoopRunner:
                 if due < latest.get(name, 0.0):
                     continue
                 self._busy.add(name)
+                nudged = name in self._nudged
+                self._nudged.discard(name)
             latest[name] = now
             assert self._pool is not None
-            self._pool.submit(self._pass, name)
+            self._pool.submit(self._pass, name, nudged)
 
-    def _pass(self, name: str) -> None:
+    def _pass(self, name: str, nudged: bool) -> None:
         loop, subject = self._loops[name]
+        turn = None if nudged else self._turns.get(name)
         began = clock.monotonic()
         try:
-            loop.run(subject)
+            if turn is None or turn():
+                loop.run(subject)
         except BaseException:  # SystemExit too: whatever a pass does, the loop goes on
             _log.exception("loop %s failed, next pass in %g s", name, loop.every)
             metrics.loop_pass(name, "failed", clock.monotonic() - began)

@@ -23,7 +23,7 @@ class Room:
 
     `api` are modules with a list `operations`; `prefix` and `base` are where they are served; `catalog` is the path of
     the catalog URL, with `$(project_id)s` where upstream has it; `port` is the classical one. `revision` is identity's
-    alone: a function of its Service that reads the revision number, asked before each request on the same machine. `logins`
+    alone: a function of its Service that reads the revision number, asked before each request on the same machine; so is `rotate_keys`, for `pileus keys rotate`. `logins`
     are (method, path below the prefix) of requests that hash passwords: the edge keeps them apart from all others.
     """
 
@@ -46,6 +46,7 @@ class Room:
     agent: str = ""
     bootstrap: str = ""
     revision: str = ""
+    rotate_keys: str = ""
     logins: frozenset[tuple[str, str]] = frozenset()
     extra_apps: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

@@ -21,7 +21,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken
@@ -75,6 +75,14 @@ def new_audit_id() -> str:
     return base64.urlsafe_b64encode(ids.token_bytes(16)).decode().rstrip("=")
 
 
+class Keys(Protocol):
+    """Whoever knows the keys of tokens."""
+
+    def fernets(self) -> tuple[Fernet, ...]:
+        """Primary first. Raises FileNotFoundError when there are none."""
+        ...
+
+
 class KeyRepository:
     """A directory of Fernet keys, shared by processes: read again when it changes, written atomically."""
 
@@ -94,6 +102,12 @@ class KeyRepository:
                 if not self._keys:
                     raise FileNotFoundError(f"there is no key in {self.path}")
         return self._keys
+
+    def content(self) -> dict[int, str]:
+        """All keys by number; none where there is no repository."""
+        if not self.path.is_dir():
+            return {}
+        return {number: self._file(number).read_text().strip() for number in self._numbers()}
 
     def setup(self) -> None:
         """Make the directory with a staged and a primary key unless it has keys."""
@@ -157,13 +171,13 @@ class KeyRepository:
             os.close(descriptor)
 
 
-def encode(claims: Claims, keys: KeyRepository) -> str:
+def encode(claims: Claims, keys: Keys) -> str:
     """The token of these claims, without padding characters."""
     payload = msgspec.msgpack.encode(_payload(claims))
     return keys.fernets()[0].encrypt_at_time(payload, int(clock.time())).rstrip(b"=").decode()
 
 
-def decode(token: str, keys: KeyRepository) -> Claims:
+def decode(token: str, keys: Keys) -> Claims:
     """What a token says, whether it has expired or not. Raises TokenInvalid."""
     if not token.isascii() or len(token) > 1024:
         raise TokenInvalid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Sequence
 
 from pileus.kernel import metrics
@@ -27,8 +28,9 @@ def prepare(config: Config, local: Sequence[Room] | None = None) -> Assembly:
 def run(config: Config, assembly: Assembly, sockets: Sequence[socket.socket], name: str) -> None:
     """Serve until asked to stop; requests under way are answered first."""
     settle(config, name)
-    gateway = Gateway(assembly.mounts(), config, ports_of(config, assembly), plain_app(assembly))
-    server = make_server(gateway, config)
+    stopping = threading.Event()
+    gateway = Gateway(assembly.mounts(), config, ports_of(config, assembly), plain_app(assembly, stopping.is_set))
+    server = make_server(gateway, config, stopping)
     server.run(sockets=list(sockets))
     gateway.close()
     assembly.bus.close()

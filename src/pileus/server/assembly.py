@@ -87,7 +87,8 @@ class Assembly:
 def http_binding(config: Config, room: Room) -> HttpBinding:
     """A peer behind the API listener of this installation."""
     url, ca_file = config.internal_url, config.ca_file
-    return HttpBinding(url + room.prefix, service_tokens(config).headers, ca_file)
+    tokens = service_tokens(config)
+    return HttpBinding(url + room.prefix, tokens.headers, ca_file, tokens.forget)
 
 
 def service_tokens(config: Config) -> ServiceTokens:

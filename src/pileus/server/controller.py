@@ -13,6 +13,7 @@ from pileus.kernel.flows import Runner, store
 from pileus.kernel.loops import Loop, LoopRunner
 from pileus.kernel.room import Room, load
 from pileus.kernel.service import Service
+from pileus.server import shared
 from pileus.server.assembly import Assembly, named
 from pileus.server.members import Members
 from pileus.server.process import settle, wait_for_stop
@@ -27,6 +28,9 @@ def run(config: Config, assembly: Assembly) -> None:
     if config.bus.url:
         know_nodes(assembly, loops)
     runners = [start_room(assembly, room, loops) for room in assembly.rooms]
+    identity = assembly.services.get("identity")
+    if identity is not None and shared.is_shared(config):
+        loops.add([Loop("controllers", shared.SEEN_EVERY, shared.be_seen)], identity)
     loops.start()
     wait_for_stop()
     for runner in filter(None, runners):
@@ -34,6 +38,8 @@ def run(config: Config, assembly: Assembly) -> None:
     loops.stop()
     for runner in filter(None, runners):
         runner.stop()
+    if identity is not None and shared.is_shared(config):
+        shared.leave(identity)
     assembly.bus.close()
 
 
@@ -61,7 +67,7 @@ def start_room(assembly: Assembly, room: Room, loops: LoopRunner) -> Runner | No
     if "desired_hosts" in load(room.tables).tables:
         loops.add([Loop(f"{room.name}.tombstones", 3600.0, forget_tombstones)], service)
     if room.loops:
-        loops.add(named(load(room.loops)).values(), service)
+        loops.add(named(load(room.loops)).values(), service, turn=runner.leads if runner is not None else None)
     service.loops.attach(loops)
     if runner is not None:
         runner.start()

@@ -13,9 +13,8 @@ from pileus.kernel.config import Config
 from pileus.kernel.db import Database
 from pileus.kernel.errors import ConfigurationError
 from pileus.kernel.room import Room, load
-from pileus.server import rooms
+from pileus.server import rooms, shared
 from pileus.server.assembly import Assembly, make_bus
-from pileus.server.secrets import passwords
 
 
 def newest_revision(room: Room) -> str:
@@ -63,13 +62,30 @@ def prepare(config: Config) -> None:
     """Upgrade, and give identity its first content: roles, admin, service users, catalog. Safe to repeat."""
     upgrade_all(config)
     assembly = Assembly(config, make_bus(config, "prepare"))
-    secrets = passwords(config.home, ["admin", "demo", *[room.name for room in assembly.rooms]])
+    with shared.preparing(config):
+        shared.join(config)
+        secrets = shared.agreed_passwords(config, ["admin", "demo", *[room.name for room in assembly.rooms]])
+        for room in assembly.rooms:
+            if room.bootstrap:
+                users = {other.name: secrets[other.name] for other in assembly.rooms}
+                load(room.bootstrap)(
+                    assembly.services[room.name], secrets["admin"], endpoints(config, assembly.rooms), users
+                )
+
+
+def rotate_token_keys(config: Config) -> int:
+    """Sign tokens with the staged key from now on, on every controller; the number of the primary key.
+
+    Raises ConfigurationError where identity does not run.
+    """
+    assembly = Assembly(config, make_bus(config, "keys"))
     for room in assembly.rooms:
-        if room.bootstrap:
-            users = {other.name: secrets[other.name] for other in assembly.rooms}
-            load(room.bootstrap)(
-                assembly.services[room.name], secrets["admin"], endpoints(config, assembly.rooms), users
-            )
+        if room.rotate_keys:
+            try:
+                return int(load(room.rotate_keys)(assembly.services[room.name]))
+            except sa.exc.SQLAlchemyError as error:
+                raise ConfigurationError(f"the database of {room.name} cannot be used: {error.__cause__ or error}") from error
+    raise ConfigurationError("identity does not run in this installation: it has no token keys")
 
 
 def endpoints(config: Config, all_rooms: list[Room]) -> list[dict[str, str]]:

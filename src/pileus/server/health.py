@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pileus.server.assembly import Assembly
 
 
-def plain_app(assembly: Assembly) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
+def plain_app(assembly: Assembly, is_stopping: Callable[[], bool] = bool) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
     """A WSGI application that says whether this worker can serve, and how much all processes have done."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -23,8 +23,9 @@ def plain_app(assembly: Assembly) -> Callable[[dict[str, Any], Any], Iterable[by
             start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(body)))])
             return [body]
         checks = {name: database_answers(service.db) for name, service in assembly.services.items()}
-        fine = all(checks.values())
-        body = orjson.dumps({"status": "ok" if fine else "failing", "databases": checks})
+        fine = all(checks.values()) and not is_stopping()
+        state = "ok" if fine else "stopping" if is_stopping() else "failing"
+        body = orjson.dumps({"status": state, "databases": checks})
         status = "200 OK" if fine else "503 Service Unavailable"
         start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]

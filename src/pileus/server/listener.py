@@ -7,6 +7,9 @@ endless header, or hold connections for ever by never ending theirs.
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -20,8 +23,29 @@ _MAX_HEAD = 128 << 10
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-def make_server(gateway: Gateway, config: Config) -> uvicorn.Server:
-    """The server of one worker; `run(sockets=...)` serves until SIGTERM."""
+class Draining(uvicorn.Server):
+    """Serves for `seconds` after it was asked to stop; `stopping` tells the load balancer meanwhile."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event, seconds: float) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+        self._seconds = seconds
+        self._parent = os.getppid()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        orphaned = os.getppid() != self._parent  # a new supervisor wants the port
+        if self._seconds and not orphaned and not self._stopping.is_set():
+            self._stopping.set()
+            later = threading.Timer(self._seconds, super().handle_exit, (sig, frame))
+            later.daemon = True
+            later.start()
+            return
+        self._stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def make_server(gateway: Gateway, config: Config, stopping: threading.Event | None = None) -> uvicorn.Server:
+    """The server of one worker; `run(sockets=...)` serves until SIGTERM, which sets `stopping`."""
 
     class Limited(Listener):
         head_seconds = config.api.idle_timeout
@@ -29,7 +53,7 @@ def make_server(gateway: Gateway, config: Config) -> uvicorn.Server:
     options: dict[str, Any] = {}
     if config.api.certificate:
         options = {"ssl_certfile": config.api.certificate, "ssl_keyfile": config.api.key}
-    return uvicorn.Server(
+    return Draining(
         uvicorn.Config(
             gateway,
             loop="uvloop",
@@ -45,7 +69,9 @@ def make_server(gateway: Gateway, config: Config) -> uvicorn.Server:
             timeout_graceful_shutdown=30,
             backlog=2048,
             **options,
-        )
+        ),
+        stopping or threading.Event(),
+        config.api.drain,
     )
 
 

@@ -176,7 +176,7 @@ class Supervisor:
             listener.close()
         for group in groups:
             self._signal(group, signal.SIGTERM)
-            deadline = clock.monotonic() + STOP_SECONDS
+            deadline = clock.monotonic() + STOP_SECONDS + self.config.api.drain
             while any(child.pid for child in group) and clock.monotonic() < deadline:
                 signal.sigtimedwait({signal.SIGCHLD}, 0.2)
                 self._reap()

@@ -51,6 +51,11 @@ class ServiceTokens:
             self._tokens[service] = self._fetch(service)
             return self._tokens[service][0]
 
+    def forget(self, token: str) -> None:
+        """It was refused: the next who asks gets a new one."""
+        with self._lock:
+            self._tokens = {service: known for service, known in self._tokens.items() if known[0] != token}
+
     def _fetch(self, service: str) -> tuple[str, dt.datetime]:
         user = {"name": service, "domain": {"id": "default"}, "password": self._passwords[service]}
         body: dict[str, Any] = {

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import uuid
 
 import pytest
+import sqlalchemy as sa
 
 from pileus.clients.base import LocalBinding, PeerConflict, PeerInvalid, PeerNotFound
 from pileus.clients.image import ImageClient
@@ -224,6 +226,31 @@ def test_a_writer_that_died_after_the_data_was_complete_is_undone_too(later, ima
     run_loops(images)
     assert images.show(key)["status"] == "queued"
     assert files(images) == []
+
+
+def test_the_upload_of_another_machine_that_was_lost_is_undone_when_nothing_comes_any_more(later, images):
+    from pileus.image.logic import data
+
+    keys = {}
+    for name in ("lost", "unseen"):
+        keys[name], upload = images.create(), str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
+        data._claim(images.service, data.store.Image(row=_row(images, keys[name])), upload, "saving")
+        if name == "lost":
+            folder = images.store.staging_path(upload).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / upload).write_bytes(b"half")
+    with images.service.db.write() as conn:
+        conn.execute(sa.text("UPDATE images SET upload_host = 'another'"))
+    run_loops(images)
+    assert {images.show(key)["status"] for key in keys.values()} == {"saving"}
+    later.advance(1000)
+    run_loops(images)
+    assert images.show(keys["lost"])["status"] == "queued"
+    assert files(images) == []
+    assert images.show(keys["unseen"])["status"] == "saving", "it may be on a disk that is not seen here"
+    later.advance(90_000)
+    run_loops(images)
+    assert images.show(keys["unseen"])["status"] == "queued"
 
 
 def _row(images, key):

@@ -625,3 +625,23 @@ def test_a_request_that_cancels_and_a_flow_at_work_do_not_lock_each_other(tmp_pa
     runner.stop()
     service.db.close()
     assert refused == []
+
+
+def test_one_of_all_workers_leads_and_the_next_one_when_it_is_gone(shared):
+    runners = sorted((Runner(shared, {}) for _ in range(3)), key=lambda runner: runner.worker_id)
+    assert runners[2].leads(), "nobody else is there"
+    with shared.db.write() as conn:
+        for runner in runners:
+            store.renew(conn, runner.worker_id, f"host of {runner.worker_id}", 1)
+    assert [runner.leads() for runner in runners] == [True, False, False]
+    with shared.db.write() as conn:
+        first = store.WORKERS.c.id == runners[0].worker_id
+        conn.execute(sa.update(store.WORKERS).where(first).values(expires_at=clock.from_epoch(0)))
+        assert store.soonest_expiry(conn, but=runners[1].worker_id) < 0
+        assert 0 < store.soonest_expiry(conn, but=runners[0].worker_id) <= store.LEASE_SECONDS
+    assert [runner.leads() for runner in runners] == [False, True, False], "a lease that has run out leads nothing"
+    with shared.db.write() as conn:
+        store.release_workers(conn, [runner.worker_id for runner in runners[:2]])
+    assert runners[2].leads()
+    with shared.db.read() as conn:
+        assert store.soonest_expiry(conn, but=runners[2].worker_id) is None

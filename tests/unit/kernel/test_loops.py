@@ -161,3 +161,41 @@ def test_a_nudger_wakes_the_loop_here_or_tells_where_it_runs(runner):
     body.until(2)
     nudger.nudge("elsewhere")
     assert told == ["a", "elsewhere"]
+
+
+def test_timed_passes_are_left_to_who_has_the_turn_and_nudged_ones_are_done_here(runner):
+    mine = threading.Event()
+    asked = threading.Semaphore(0)
+
+    def turn():
+        asked.release()
+        return mine.is_set()
+
+    body, own = Counted(), Counted()
+    runner.add([Loop("a", 0.001, body), Loop("own", 0.001, own, everywhere=True)], None, turn)
+    runner.start()
+    for _ in range(3):
+        assert asked.acquire(timeout=20)
+    own.until(3)
+    assert body.passes == 0
+    runner.nudge("a")
+    body.until(1)
+    for _ in range(3):
+        assert asked.acquire(timeout=20)
+    assert body.passes == 1
+    mine.set()
+    body.until(4)
+
+
+def test_a_turn_that_cannot_be_found_out_is_a_failed_pass(runner):
+    def turn():
+        asked.append(1)
+        if len(asked) < 3:
+            raise RuntimeError("the database is away")
+        return True
+
+    asked, body = [], Counted()
+    runner.add([Loop("a", 0.001, body)], None, turn)
+    runner.start()
+    body.until(1)
+    assert len(asked) >= 3

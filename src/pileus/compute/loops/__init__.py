@@ -10,7 +10,7 @@ from pileus.compute.loops.states import server_states
 from pileus.kernel.loops import Loop
 
 LOOPS = (
-    Loop("compute_services", every=10.0, run=compute_services),
+    Loop("compute_services", every=10.0, run=compute_services, everywhere=True),
     Loop("providers", every=60.0, run=providers),
     Loop("server_states", every=30.0, run=server_states),
     Loop("network_info", every=60.0, run=network_info),

@@ -100,7 +100,7 @@ def check_unrestricted(service: Service, context: Context) -> None:
     """Raises Forbidden for a caller that is itself a restricted application credential."""
     if context.token is None:
         return
-    claims = token_logic.decode(service, context.token)
+    claims = token_logic.claims_of(service, context.token)
     if "ec2credential" in claims.methods:
         raise Forbidden("A token of an EC2 credential cannot be used for this.")
     if claims.application_credential_id is None:
@@ -117,7 +117,7 @@ def check_not_delegated(service: Service, context: Context) -> None:
     """Raises Forbidden for a token that stands for a part of its user's rights: a credential would stand for all."""
     if context.token is None:
         return
-    claims = token_logic.decode(service, context.token)
+    claims = token_logic.claims_of(service, context.token)
     if claims.application_credential_id or claims.trust_id or "ec2credential" in claims.methods:
         raise Forbidden(
             "Credentials cannot be changed with a token of an application credential, a trust or an EC2 key."
@@ -126,7 +126,7 @@ def check_not_delegated(service: Service, context: Context) -> None:
 
 def check_not_ec2(service: Service, context: Context) -> None:
     """Raises Forbidden for a token of an EC2 credential: credentials are secrets that it must not give away."""
-    if context.token is not None and "ec2credential" in token_logic.decode(service, context.token).methods:
+    if context.token is not None and "ec2credential" in token_logic.claims_of(service, context.token).methods:
         raise Forbidden("Credentials cannot be read with a token of an EC2 credential.")
 
 

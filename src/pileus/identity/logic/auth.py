@@ -18,11 +18,11 @@ from pileus.identity.errors import AuthenticationFailed, TokenNotFound, invalid
 from pileus.identity.store import credentials as credential_store
 from pileus.identity.store import live, people, projects, revision
 from pileus.kernel import clock, tokens
-from pileus.kernel.errors import Forbidden, Unavailable
+from pileus.kernel.errors import Forbidden
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import Claims
 
-from . import passwords
+from . import keys, passwords
 from . import state as state_module
 from . import tokens as token_logic
 from . import trusts as trust_logic
@@ -72,15 +72,12 @@ def issue(service: Service, who: Who, scope: Any, *, catalog: bool = True) -> Is
         with service.db.read() as conn:
             present = revision.read(conn)
             claims, body = _scoped(service, conn, present, who, scope, catalog=catalog)
+            ring = keys.ring(service, conn, present)
     except token_logic.NoRights as reason:
         raise AuthenticationFailed(f"user {who.user_id}: {reason}") from None
     if who.trust_uses is not None:
         trust_logic.use(service, who.trust_id or "")
-    try:
-        token = tokens.encode(claims, state_module.of(service).keys)
-    except FileNotFoundError as error:
-        raise Unavailable("The token keys are missing.", inside=str(error)) from error
-    return Issued(token, orjson.dumps({"token": body}))
+    return Issued(tokens.encode(claims, ring), orjson.dumps({"token": body}))
 
 
 def _entrusted(service: Service, who: Who, scope: Mapping[str, Any]) -> tuple[Who, dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import InvalidToken
 
 from pileus.identity.errors import duplicate_name, invalid, not_found
 from pileus.identity.store import credentials as store
@@ -20,7 +20,8 @@ from pileus.kernel import ids
 from pileus.kernel.db import is_unique_violation
 from pileus.kernel.errors import Internal
 from pileus.kernel.service import Service
-from pileus.kernel.tokens import KeyRepository
+
+from . import keys
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,19 +39,9 @@ class Ec2:
 KNOWN = frozenset({"id", "user_id", "project_id", "type", "blob"})
 
 
-def _keys(service: Service) -> tuple[Fernet, ...]:
-    """Keys that are not rotated with those of tokens: a credential has to outlive every token."""
-    repository = KeyRepository(service.home / "keys" / "credentials")
-    try:
-        return repository.fernets()
-    except FileNotFoundError:
-        repository.setup()
-        return repository.fernets()
-
-
 def decrypted(service: Service, row: Record) -> str:
     """The blob as it was given."""
-    for key in _keys(service):
+    for key in keys.of_credentials(service):
         try:
             return key.decrypt(row.blob.encode()).decode()
         except InvalidToken:
@@ -76,7 +67,7 @@ def create(service: Service, body: Mapping[str, Any]) -> Record:
     credential_id = ids.new_id()
     if body["type"].lower() == "ec2":
         credential_id = hashlib.sha256(_access_key(body).encode()).hexdigest()
-    sealed = _keys(service)[0].encrypt(body["blob"].encode()).decode()
+    sealed = keys.of_credentials(service)[0].encrypt(body["blob"].encode()).decode()
     values = {
         "id": credential_id,
         "user_id": body["user_id"],
@@ -148,7 +139,7 @@ def update(service: Service, credential_id: str, body: Mapping[str, Any]) -> Rec
     """Raises NotFound, Invalid."""
     values: dict[str, Any] = {name: body[name] for name in ("user_id", "project_id", "type") if name in body}
     if "blob" in body:
-        values["blob"] = _keys(service)[0].encrypt(body["blob"].encode()).decode()
+        values["blob"] = keys.of_credentials(service)[0].encrypt(body["blob"].encode()).decode()
     with service.db.write() as conn:
         present = listing.by_id(conn, store.COLUMNS, credentials, credential_id)
         if present is None:

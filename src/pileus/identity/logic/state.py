@@ -19,7 +19,9 @@ from pileus.identity.store import revision as revision_store
 from pileus.identity.store import roles as role_store
 from pileus.identity.store.revision import Revision
 from pileus.kernel.db import Database
+from pileus.kernel.installation import Vault
 from pileus.kernel.service import Service
+from pileus.kernel.shared_keys import SharedKeys
 from pileus.kernel.tokens import KeyRepository
 
 from .passwords import Hasher
@@ -53,6 +55,9 @@ class RoleMap:
 @dataclasses.dataclass(slots=True)
 class State:
     keys: KeyRepository
+    credential_keys: KeyRepository
+    shared: SharedKeys | None  # token keys, where machines share the database: then `keys` are not used
+    shared_credentials: SharedKeys | None
     hasher: Hasher
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     roles: tuple[int, RoleMap] | None = None
@@ -73,8 +78,12 @@ def of(service: Service) -> State:
             state = _states.get(service.db)
             if state is None:
                 options = service.options
+                vault = None if service.db.is_sqlite else Vault(service.home)
                 state = State(
                     keys=KeyRepository(service.home / "keys" / "fernet"),
+                    credential_keys=KeyRepository(service.home / "keys" / "credentials"),
+                    shared=SharedKeys(vault, "token-keys") if vault else None,
+                    shared_credentials=SharedKeys(vault, "credential-keys") if vault else None,
                     hasher=Hasher(options.password_hash_time, options.password_hash_memory, options.concurrent_hashes),
                 )
                 _states[service.db] = state

@@ -19,11 +19,10 @@ from pileus.identity.store import credentials, live, revision, revocations, trus
 from pileus.identity.store.listing import Record
 from pileus.identity.store.tables import DOMAIN, PROJECT
 from pileus.kernel import clock, tokens
-from pileus.kernel.errors import Unavailable
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import Claims
 
-from . import access_rules
+from . import access_rules, keys
 from . import state as state_module
 
 
@@ -51,7 +50,7 @@ def validate(service: Service, token: str, *, catalog: bool = True, allow_expire
         known: Validated | None = state.validated.get(key)
         if known is not None and known.revision == present[0] and known.claims.expires_at > now:
             return known
-        claims = decode(service, token)
+        claims = decode(service, conn, present, token)
         _check_time(service, claims, now, allow_expired=allow_expired)
         try:
             body = describe(service, conn, present, claims, catalog=catalog)
@@ -79,14 +78,26 @@ def revoke(service: Service, claims: Claims) -> None:
         revision.advance(conn)
 
 
-def decode(service: Service, token: str) -> Claims:
-    """Raises TokenNotFound for what is no token of ours, Unavailable when there are no keys."""
+def decode(service: Service, conn: sa.Connection, present: revision.Revision, token: str) -> Claims:
+    """`present` was read in the same transaction. Raises TokenNotFound for what is no token of ours, Unavailable when
+    there are no keys.
+    """
     try:
-        return tokens.decode(token, state_module.of(service).keys)
+        return tokens.decode(token, keys.ring(service, conn, present))
     except tokens.TokenInvalid:
-        raise TokenNotFound("not a token of this installation") from None
-    except FileNotFoundError as error:
-        raise Unavailable("The token keys are missing.", inside=str(error)) from error
+        later = revision.read(conn)  # the keys may have been rotated, twice even, since the first look
+    try:
+        if later[0] != present[0]:
+            return tokens.decode(token, keys.ring(service, conn, later))
+    except tokens.TokenInvalid:
+        pass
+    raise TokenNotFound("not a token of this installation")
+
+
+def claims_of(service: Service, token: str) -> Claims:
+    """What a token that has been validated says. Raises TokenNotFound."""
+    with service.db.read() as conn:
+        return decode(service, conn, revision.read(conn), token)
 
 
 def current_revision(service: Service) -> int:

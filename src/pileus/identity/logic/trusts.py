@@ -95,7 +95,7 @@ def create(service: Service, context: Context, body: Mapping[str, Any]) -> Recor
 
 def _check_caller(service: Service, context: Context) -> None:
     application_credentials.check_unrestricted(service, context)
-    if context.token is not None and token_logic.decode(service, context.token).trust_id is not None:
+    if context.token is not None and token_logic.claims_of(service, context.token).trust_id is not None:
         raise Forbidden("A token of a trust cannot be used to make another trust.")
 
 

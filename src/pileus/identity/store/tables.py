@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from pileus.kernel import installation
 from pileus.kernel.db import NAMING, Json, Timestamp
 
 METADATA = sa.MetaData(naming_convention=NAMING)
@@ -357,3 +358,5 @@ node_tokens = sa.Table(
     sa.Column("expires_at", Timestamp, nullable=False),
     sa.Index(None, "expires_at"),
 )
+
+installation.tables(METADATA)

@@ -7,6 +7,7 @@ gets the key as its data (saving -> active). What breaks off in between is undon
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import logging
 import pathlib
@@ -39,6 +40,8 @@ _READ = 4 << 20
 _PIECE = 1 << 20
 _ABANDONED_AFTER = 120.0
 """Seconds after which an upload without a living writer is undone."""
+_SURELY_ABANDONED = dt.timedelta(days=1)
+"""When an upload of another machine is undone of which nothing is seen here."""
 
 _DRIVERS = {"file": "pileus.image.drivers.file:open_store", "fake": "pileus.image.drivers.fake:open_store"}
 
@@ -332,13 +335,16 @@ def undo_broken_uploads(service: Service) -> None:
     data = data_store(service)
     before = clock.from_epoch(clock.time() - _ABANDONED_AFTER)
     with service.db.read() as conn:
-        rows = store.unfinished_uploads(conn, service.host, before)
-    for row in rows:
-        if not data.is_being_written(row["upload_key"]) and _unclaim(
-            service, row["id"], row["upload_key"], row["status"]
-        ):
-            data.delete(row["upload_key"])
+        rows = store.unfinished_uploads(conn, before)
     leftovers = data.abandoned(_ABANDONED_AFTER)
+    for row in rows:
+        key = row["upload_key"]
+        if row["upload_host"] == service.host:
+            broken = not data.is_being_written(key)
+        else:  # where several machines share the store: their locks may not be seen here, but that nothing comes any more is
+            broken = key in leftovers or row["upload_since"] < clock.utcnow() - _SURELY_ABANDONED
+        if broken and _unclaim(service, row["id"], key, row["status"]):
+            data.delete(key)
     if not leftovers:
         return
     with service.db.read() as conn:

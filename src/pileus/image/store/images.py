@@ -168,9 +168,9 @@ def forget_removal(conn: sa.Connection, data_key: str) -> None:
     conn.execute(sa.delete(removals).where(removals.c.data_key == data_key))
 
 
-def unfinished_uploads(conn: sa.Connection, host: str, before: dt.datetime) -> Sequence[Mapping[Any, Any]]:
-    """Images whose data a writer on this host began before a moment."""
-    query = sa.select(images).where(_I.upload_host == host, _I.upload_since < before)
+def unfinished_uploads(conn: sa.Connection, before: dt.datetime) -> Sequence[Mapping[Any, Any]]:
+    """Images whose data a writer began before a moment."""
+    query = sa.select(images).where(_I.upload_host.is_not(None), _I.upload_since < before)
     return conn.execute(query).mappings().all()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import os
 import pathlib
 import sqlite3
 import threading
@@ -20,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
 from pileus.kernel import clock
+from pileus.kernel.db.dialects import advisory_lock
 from pileus.kernel.errors import ConfigurationError, ProgrammingError
 from pileus.kernel.waiting import transaction
 
@@ -197,6 +199,25 @@ class Database:
                 fcntl.flock(self._queue, fcntl.LOCK_UN)
 
     @contextlib.contextmanager
+    def exclusive(self, name: str, patience: float = 300.0) -> Iterator[None]:
+        """Meanwhile nobody else, on whatever machine, is in here under this name; not a transaction.
+
+        The lock ends with the process that holds it. Raises ConfigurationError when it does not come in time.
+        """
+        if self._sqlite:
+            file = pathlib.Path(f"{self.url.database}.{name}.lock")
+            with _locked_file(file, patience) if self.url.database else contextlib.nullcontext():
+                yield
+            return
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            try:
+                if not advisory_lock(conn, f"{self.url.database} {name}", patience):
+                    raise ConfigurationError(f"another process has been at the {name} of {self.name} for {patience:g} seconds")
+                yield
+            finally:
+                conn.invalidate()  # its session ends, and the lock with it
+
+    @contextlib.contextmanager
     def guarded(self, check: Callable[[sa.Connection, bool], None]) -> Iterator[None]:
         """Meanwhile each write of this thread to this database begins with `check(conn, False)` and ends, before its
         commit, with `check(conn, True)`. Either raises to have it rolled back.
@@ -218,9 +239,18 @@ class Database:
         self._queue = None
 
 
-def _take_turn(queue: IO[bytes]) -> bool:
+@contextlib.contextmanager
+def _locked_file(path: pathlib.Path, patience: float) -> Iterator[None]:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+        if not _take_turn(file, patience):
+            raise ConfigurationError(f"another process has held {path} for {patience:g} seconds")
+        yield  # closing the file lets go of its lock
+
+
+def _take_turn(queue: IO[bytes], patience: float = PATIENCE) -> bool:
     """Wait for the lock of a file, looking often; False when it does not come in time."""
-    deadline = clock.monotonic() + PATIENCE
+    deadline = clock.monotonic() + patience
     pause = 0.0002
     while True:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,25 @@ def database_time(conn: sa.Connection) -> dt.datetime:
     """The database's own clock, naive UTC: the one clock that all workers share."""
     value = conn.execute(sa.text(_TIME[conn.dialect.name])).scalar_one()
     return dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def advisory_lock(conn: sa.Connection, name: str, patience: float) -> bool:
+    """Take a lock that has a name and no rows, until the session of the connection ends; False when it does not come in time.
+
+    On PostgreSQL and MariaDB, outside of a transaction.
+    """
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    if conn.dialect.name != "postgresql":
+        query = sa.text("SELECT GET_LOCK(:name, :seconds)")
+        return conn.execute(query, {"name": f"pileus {number}", "seconds": patience}).scalar() == 1
+    try:
+        conn.exec_driver_sql(f"SET lock_timeout = {int(patience * 1000)}")
+        conn.execute(sa.text("SELECT pg_advisory_lock(:number)"), {"number": number})
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available
+            return False
+        raise
+    return True
 
 
 def insert_ignore(conn: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> int:

@@ -52,8 +52,14 @@ def script_of(room: str) -> alembic.script.ScriptDirectory:
 
 
 def upgrade(db: Database, room: str) -> list[str]:
-    """Bring one database to the newest revision; the revisions applied. Each runs in a transaction of its own."""
-    script = script_of(room)
+    """Bring one database to the newest revision; the revisions applied. Each runs in a transaction of its own, and one
+    process of all machines does it at a time.
+    """
+    with db.exclusive("migrations"):
+        return _upgrade(db, script_of(room))
+
+
+def _upgrade(db: Database, script: alembic.script.ScriptDirectory) -> list[str]:
     applied: list[str] = []
     while True:
         with db.write() as conn:

@@ -300,6 +300,11 @@ class Runner:
         self._renewer.start()
         self._dispatcher.start()
 
+    def leads(self) -> bool:
+        """Whether it is this worker, of all that share the database, that does what one is enough for."""
+        with self.service.db.read() as conn:
+            return store.first_worker(conn) in {None, self.worker_id}
+
     def nudge(self) -> None:
         """There may be work."""
         self._nudged.set()
@@ -324,11 +329,16 @@ class Runner:
             _log.warning("the lease of %s flows runs out by itself", self.service.name)
 
     def _renew(self) -> None:
-        while not self._stopped.wait(1.0):
+        pause = 1.0
+        while not self._stopped.wait(pause):
+            pause = 1.0
             try:
                 with self.service.db.write(durable=False) as conn:
                     store.renew(conn, self.worker_id, self.service.host, os.getpid())
                     freed = store.release_expired(conn)
+                    soonest = store.soonest_expiry(conn, but=self.worker_id)
+                if soonest is not None:  # whoever does not renew it is noticed when it runs out, not up to a second later
+                    pause = min(pause, max(soonest + 0.02, 0.05))
                 freed += self._give_back()
                 if freed:
                     self._nudged.set()

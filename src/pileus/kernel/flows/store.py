@@ -260,6 +260,19 @@ def renew(conn: sa.Connection, worker_id: str, host: str, pid: int) -> None:
         conn.execute(sa.insert(WORKERS), {"id": worker_id, "host": host, "pid": pid, "expires_at": expires})
 
 
+def soonest_expiry(conn: sa.Connection, but: str) -> float | None:
+    """Seconds until the first of the other workers' leases would run out; None when there is none."""
+    first = conn.execute(sa.select(sa.func.min(WORKERS.c.expires_at)).where(WORKERS.c.id != but)).scalar_one()
+    return None if first is None else float((first - database_time(conn)).total_seconds())
+
+
+def first_worker(conn: sa.Connection) -> str | None:
+    """The one of all workers that live that does what one is enough for."""
+    alive = sa.select(sa.func.min(WORKERS.c.id)).where(WORKERS.c.expires_at >= database_time(conn))
+    found: str | None = conn.execute(alive).scalar_one()
+    return found
+
+
 def release_expired(conn: sa.Connection) -> int:
     """Free the flows of workers whose lease has run out."""
     now = database_time(conn)

@@ -1,0 +1,64 @@
+"""The keys of tokens and of credentials: files of this machine beside SQLite, rows of the vault in a database that machines share."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from cryptography.fernet import Fernet
+
+from pileus.identity.store import revision
+from pileus.kernel.errors import Unavailable
+from pileus.kernel.service import Service
+from pileus.kernel.shared_keys import Ring
+
+from . import state as state_module
+
+
+def ring(service: Service, conn: sa.Connection, present: revision.Revision) -> Ring:
+    """The keys of tokens as of a revision that was read in the same transaction. Raises Unavailable."""
+    state = state_module.of(service)
+    try:
+        if state.shared is not None:
+            return state.shared.at(conn, present[0])
+        return Ring(present[0], state.keys.fernets())
+    except FileNotFoundError as error:
+        raise Unavailable("The token keys are missing.", inside=str(error)) from error
+
+
+def setup(service: Service) -> None:
+    """See to it that there are keys. Those that a machine had in files before it shared a database go on."""
+    state = state_module.of(service)
+    if state.shared is None:
+        state.keys.setup()
+        return
+    with service.db.write() as conn:
+        state.shared.setup(conn, state.keys.content())
+        assert state.shared_credentials is not None
+        state.shared_credentials.setup(conn, state.credential_keys.content())
+
+
+def rotate(service: Service) -> int:
+    """Sign with the staged key from now on, everywhere; the number of the primary key."""
+    state = state_module.of(service)
+    most: int = service.options.max_active_keys
+    if state.shared is None:
+        return state.keys.rotate(most)
+    with service.db.write() as conn:
+        revision.advance(conn)  # first: its row lock lets one rotation at a time do this
+        return state.shared.rotate(conn, most)
+
+
+def of_credentials(service: Service) -> tuple[Fernet, ...]:
+    """Keys that are not rotated with those of tokens: a credential has to outlive every token."""
+    state = state_module.of(service)
+    if state.shared_credentials is not None:
+        known = state.shared_credentials.known()
+        if known is not None:
+            return known.fernets()
+        with service.db.write() as conn:
+            state.shared_credentials.setup(conn, state.credential_keys.content())
+            return state.shared_credentials.at(conn, 0).fernets()
+    try:
+        return state.credential_keys.fernets()
+    except FileNotFoundError:
+        state.credential_keys.setup()
+        return state.credential_keys.fernets()
