@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 SHORT = 11
@@ -17,6 +18,11 @@ NAMESPACE = re.compile(r"q(?:dhcp|router)-[0-9a-f-]{36}")
 
 def bridge(network_id: str) -> str:
     return f"brq{network_id[:SHORT]}"
+
+
+def bridge_mac(bridge: str) -> str:
+    """The MAC of a network's bridge. One that is set stays: a bridge would else take the lowest of its ports, and lose its neighbours with each change."""
+    return "02:" + hashlib.blake2b(bridge.encode(), digest_size=5).digest().hex(":")
 
 
 def vxlan(vni: int) -> str:

@@ -1,9 +1,14 @@
-"""A bridge per network, and VXLAN between hosts whose forwarding entries come from the controller: nothing is learned, nothing is flooded for ARP."""
+"""A bridge per network, and VXLAN between hosts whose forwarding entries come from the controller: nothing is learned from tunnels.
+
+The bridge answers ARP for addresses behind tunnels itself (the tunnel is a port with `proxy_arp_wifi`, the neighbours are the bridge's), so that requests for
+what is known stay on the host. Requests for what is not known, and announcements, go to all hosts of the network: `neigh_suppress` would swallow
+announcements too, and with them addresses that move between guests (allowed address pairs).
+"""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pileus.host import netlink
@@ -31,10 +36,12 @@ class Bridges:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._entries: dict[str, Entries] = {}
+        self._placed: dict[str, str] | None = None
 
     def forget(self) -> None:
         """Read forwarding entries from the host before the next comparison."""
         self._entries.clear()
+        self._placed = None
 
     def name(self, network: NetworkItem) -> str:
         """The bridge of a network: its own, or the external one for the physical network that this is."""
@@ -61,8 +68,23 @@ class Bridges:
         netlink.ip_batch(lines)
         for network in tunnelled:
             if network.peers and vtep:
-                self._ensure_entries(network)
+                self._ensure_entries(network, self.name(network))
         return made
+
+    def place(self, macs: Mapping[str, str], joined: Collection[str]) -> None:
+        """Forward MACs to the links of this host that have them (`macs`, by link); `joined` have just been put into their bridge."""
+        if not macs:
+            return
+        placed = self._placed if self._placed is not None else _read_placed()
+        self._placed = None
+        lines: list[Words] = []
+        for link, mac in macs.items():
+            before = None if link in joined else placed.get(link)
+            if before != mac:
+                lines += [("fdb", "delete", before, "dev", link, "master")] if before else []
+                lines.append(("fdb", "replace", mac, "dev", link, "master", "static"))
+        netlink.bridge_batch(lines)
+        self._placed = {**placed, **macs}
 
     def remove(self, bridges: Iterable[str]) -> None:
         """Remove bridges of ours with their tunnels; guests' links that are still attached stay without a bridge."""
@@ -91,7 +113,7 @@ class Bridges:
         wanted = bool(network.peers and vtep)
         usable = link is not None and link.vni == network.segmentation_id and bool(vtep) and link.local == ipaddress.ip_address(vtep).packed
         if link is not None and link.ours and not (wanted and usable):
-            lines.append(("link", "delete", "dev", device))
+            lines += [("link", "delete", "dev", device), ("neigh", "flush", "dev", bridge, "nud", "permanent")]
             self._entries.pop(device, None)
             link = None
         if not wanted:
@@ -103,32 +125,33 @@ class Bridges:
                  "dstport", str(VXLAN_PORT), "nolearning"),
                 ("link", "set", "dev", device, "alias", MARK, "addrgenmode", "none"),
                 ("link", "set", "dev", device, "master", bridge, "up"),
-                ("link", "set", "dev", device, "type", "bridge_slave", "learning", "off", "neigh_suppress", "on"),
+                ("link", "set", "dev", device, "type", "bridge_slave", "learning", "off", "proxy_arp_wifi", "on"),
             ]  # fmt: skip
         elif link.mtu != network.mtu:
             lines.append(("link", "set", "dev", device, "mtu", str(network.mtu)))
         return lines
 
-    def _ensure_entries(self, network: NetworkItem) -> None:
+    def _ensure_entries(self, network: NetworkItem, bridge: str) -> None:
         device = names.vxlan(network.segmentation_id or 0)
         known = self._entries.get(device)
         if known is None:
-            known = self._entries[device] = _read_entries(device)
+            known = self._entries[device] = _read_entries(device, bridge)
         wanted = _wanted_entries(network)
-        bridge, neighbour = _difference(device, known, wanted)
-        if not bridge and not neighbour:
+        forwarding, neighbours = _difference(device, bridge, known, wanted)
+        if not forwarding and not neighbours:
             return
         self._entries.pop(device)
-        netlink.bridge_batch(bridge)
-        netlink.ip_batch(neighbour)
+        netlink.bridge_batch(forwarding)
+        netlink.ip_batch(neighbours)
         self._entries[device] = wanted
 
 
 def _bridge_lines(bridge: str, link: netlink.Link | None, mtu: int) -> list[Words]:
     """A bridge without addresses of the host's; `link` is what there is of it."""
+    mac = names.bridge_mac(bridge)
     if link is None:
         return [
-            ("link", "add", bridge, "mtu", str(mtu), "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0",
+            ("link", "add", bridge, "address", mac, "mtu", str(mtu), "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0",
              "nf_call_iptables", "1", "nf_call_ip6tables", "1"),
             ("link", "set", "dev", bridge, "alias", MARK, "addrgenmode", "none"),
             ("link", "set", "dev", bridge, "up"),
@@ -138,9 +161,16 @@ def _bridge_lines(bridge: str, link: netlink.Link | None, mtu: int) -> list[Word
         lines.append(("link", "set", "dev", bridge, "alias", MARK, "addrgenmode", "none"))
     if link.mtu != mtu:
         lines.append(("link", "set", "dev", bridge, "mtu", str(mtu)))
+    if link.mac != mac:
+        lines.append(("link", "set", "dev", bridge, "address", mac))
     if not link.up:
         lines.append(("link", "set", "dev", bridge, "up"))
     return lines
+
+
+def macs_of_peers(network: NetworkItem) -> set[str]:
+    """The MACs that are on other hosts."""
+    return {entry.mac.lower() for peer in network.peers for entry in peer.entries}
 
 
 def _wanted_entries(network: NetworkItem) -> Entries:
@@ -153,7 +183,7 @@ def _wanted_entries(network: NetworkItem) -> Entries:
     return wanted
 
 
-def _read_entries(device: str) -> Entries:
+def _read_entries(device: str, bridge: str) -> Entries:
     found = Entries()
     for entry in netlink.bridge_json(["fdb", "show", "dev", device]):
         if "dst" not in entry:
@@ -162,26 +192,31 @@ def _read_entries(device: str) -> Entries:
             found.flood.add(entry["dst"])
         else:
             found.hosts[entry["mac"]] = entry["dst"]
-    for entry in netlink.ip_json(["neigh", "show", "dev", device, "nud", "permanent"]):
+    for entry in netlink.ip_json(["neigh", "show", "dev", bridge, "nud", "permanent"]):
         found.neighbours[entry["dst"]] = entry.get("lladdr", "")
     return found
 
 
-def _difference(device: str, known: Entries, wanted: Entries) -> tuple[list[Words], list[Words]]:
+def _read_placed() -> dict[str, str]:
+    entries = netlink.bridge_json(["fdb", "show"])
+    return {entry["ifname"]: entry["mac"] for entry in entries if entry.get("state") == "static" and entry["ifname"].startswith("tap")}
+
+
+def _difference(device: str, bridge: str, known: Entries, wanted: Entries) -> tuple[list[Words], list[Words]]:
     """Lines for `bridge` and for `ip` that lead from known to wanted; additions first, so that no moment lacks an entry."""
-    bridge: list[Words] = [("fdb", "append", _FLOOD, "dev", device, "dst", vtep, "self", "permanent") for vtep in sorted(wanted.flood - known.flood)]
+    lines: list[Words] = [("fdb", "append", _FLOOD, "dev", device, "dst", vtep, "self", "permanent") for vtep in sorted(wanted.flood - known.flood)]
     for mac, vtep in wanted.hosts.items():
         if known.hosts.get(mac) != vtep:
-            bridge.append(("fdb", "replace", mac, "dev", device, "dst", vtep, "self", "permanent"))
-            bridge.append(("fdb", "replace", mac, "dev", device, "master", "static"))
+            lines.append(("fdb", "replace", mac, "dev", device, "dst", vtep, "self", "permanent"))
+            lines.append(("fdb", "replace", mac, "dev", device, "master", "static"))
     for mac in known.hosts.keys() - wanted.hosts.keys():
-        bridge.append(("fdb", "delete", mac, "dev", device, "dst", known.hosts[mac], "self"))
-        bridge.append(("fdb", "replace", mac, "dev", device, "master", "static"))
-        bridge.append(("fdb", "delete", mac, "dev", device, "master"))
-    bridge += [("fdb", "delete", _FLOOD, "dev", device, "dst", vtep, "self") for vtep in sorted(known.flood - wanted.flood)]
-    neighbour: list[Words] = [
-        ("neigh", "replace", ip, "lladdr", mac, "dev", device, "nud", "permanent")
+        lines.append(("fdb", "delete", mac, "dev", device, "dst", known.hosts[mac], "self"))
+        lines.append(("fdb", "replace", mac, "dev", device, "master", "static"))
+        lines.append(("fdb", "delete", mac, "dev", device, "master"))
+    lines += [("fdb", "delete", _FLOOD, "dev", device, "dst", vtep, "self") for vtep in sorted(known.flood - wanted.flood)]
+    neighbours: list[Words] = [
+        ("neigh", "replace", ip, "lladdr", mac, "dev", bridge, "nud", "permanent")
         for ip, mac in wanted.neighbours.items() if known.neighbours.get(ip) != mac
     ]  # fmt: skip
-    neighbour += [("neigh", "delete", ip, "dev", device) for ip in known.neighbours.keys() - wanted.neighbours.keys()]
-    return bridge, neighbour
+    neighbours += [("neigh", "delete", ip, "dev", bridge) for ip in known.neighbours.keys() - wanted.neighbours.keys()]
+    return lines, neighbours

@@ -12,7 +12,7 @@ from pileus.host.netlink import Words
 from pileus.host.run import CommandError
 from pileus.network.drivers import names
 from pileus.network.drivers.base import HostState, Listener, NetworkDriver, Settings, Statuses, Touched
-from pileus.network.drivers.linux.bridges import Bridges
+from pileus.network.drivers.linux.bridges import Bridges, macs_of_peers
 from pileus.network.drivers.linux.dhcp import METADATA_ADDRESS, Dhcp, serves_metadata
 from pileus.network.drivers.linux.external import External
 from pileus.network.drivers.linux.filter import Filter
@@ -209,13 +209,25 @@ class LinuxDriver(NetworkDriver):
             self._filter.unload(state, opened)
         ready = [port for port in ports if port.network_id in state.networks and self._filter.is_loaded(port) and port.id not in failures]
         try:
-            netlink.ip_batch(line for port in ready for line in self._attach_lines(state, port))
+            self._attach(state, ready)
         except _FAILURES:
             for port in ready:
                 with _noting(failures, port.id):
-                    netlink.ip_batch(self._attach_lines(state, port))
+                    self._attach(state, [port])
         self._known_ports.update((port.id, port) for port in ports)
         return judged
+
+    def _attach(self, state: HostState, ports: Iterable[PortItem]) -> None:
+        """Put taps into their bridges, and have their MACs forwarded to them: a guest that is silent for long would else be sought on all hosts.
+
+        A port whose MAC is behind a peer is only prepared for: until it is activated here, its packets go where it is.
+        """
+        given = [(port, self._attach_lines(state, port)) for port in ports]
+        netlink.ip_batch(line for _, lines in given for line in lines)
+        elsewhere = {id_: macs_of_peers(state.networks[id_]) for id_ in {port.network_id for port, _ in given}}
+        here = [(port, lines) for port, lines in given if port.mac.lower() not in elsewhere[port.network_id] and netlink.link(port.tap)]
+        joined = {port.tap for port, lines in here if any("master" in line for line in lines)}
+        self._bridges.place({port.tap: port.mac.lower() for port, _ in here}, joined)
 
     def _attach_lines(self, state: HostState, port: PortItem) -> list[Words]:
         link = netlink.link(port.tap)
@@ -236,16 +248,21 @@ class LinuxDriver(NetworkDriver):
         return [("link", "set", "dev", port.tap, *words)] if words else []
 
     def _ensure_services(self, state: HostState, touched: Touched, networks: Iterable[NetworkItem], failures: dict[str, str]) -> None:
+        macs: dict[str, str] = {}
         for network in networks:
             if network.dhcp:
                 with _noting(failures, network.id):
                     self._dhcp.ensure(network, self._bridges.name(network), compare=touched.full)
+                    macs[names.tap(network.dhcp.port_id)] = network.dhcp.mac.lower()
         for router in [state.routers[id_] for id_ in (state.routers if touched.full else touched.routers & set(state.routers))]:
             if router.admin_state_up:
                 with _noting(failures, router.id):
                     refused = self._routers.ensure(router, compare=touched.full)
                     if refused:
                         failures[router.id] = "; ".join(refused)
+                    macs.update((names.tap(leg.port_id), leg.mac.lower()) for leg in router.legs())
+        with _noting(failures, "host"):
+            self._bridges.place(macs, ())
 
     def _remove_gone(self, state: HostState, touched: Touched, moved: list[PortItem]) -> None:
         """Services and rules of what is gone, then the bridges; on a full pass also what an earlier life has left."""
