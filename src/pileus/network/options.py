@@ -39,6 +39,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     allow_overlapping_ips: Annotated[bool, Doc("Whether networks may use the same addresses as others.")] = True
 
     agent_down_time: Annotated[float, Doc("Seconds without a heartbeat after which an agent counts as dead.")] = 75.0
+    allow_automatic_dhcp_failover: Annotated[bool, Doc("Whether the DHCP of a dead host moves to one that lives.")] = True
+    allow_automatic_l3agent_failover: Annotated[bool, Doc("Whether the routers of a dead host move to one that lives.")] = True
     dhcp_agents_per_network: Annotated[int, Doc("Hosts that serve DHCP for one network.")] = 1
     default_availability_zone: Annotated[str, Doc("Availability zone of hosts that name none.")] = "nova"
     dns_domain: Annotated[str, Doc("Domain that DHCP hands out.")] = "openstacklocal"

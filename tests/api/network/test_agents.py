@@ -86,20 +86,95 @@ def test_dhcp_and_routers_wait_for_a_host():
     net.client.close()
 
 
+def pass_time(net, later, seconds, *living):
+    """Time in which these hosts are heard and the loop looks; how many were moved."""
+    moved = 0
+    for _ in range(seconds // 5):
+        later.advance(5)
+        for host in living:
+            net.beat(host)
+        moved += keep_placed(net.service)
+    return moved
+
+
 def test_the_work_of_a_dead_host_moves(later):
-    net = Network()
+    net = Network(hosts=("host1",))
     network, subnet = net.net()
     router = net.routed(subnet)
-    later.advance(60)
-    net.beat("host2")
-    later.advance(20)
-    assert keep_placed(net.service) == 2
+    (before,) = net.all("/ports?device_owner=network:dhcp")
+    assert pass_time(net, later, 60, "host1", "host2") == 0
+    assert pass_time(net, later, 70, "host2") == 0
+    assert pass_time(net, later, 10, "host2") == 2
     document = net.desired("host2")
     assert [item["id"] for item in document["routers"]] == [router["id"]]
     assert document["networks"][0]["dhcp"] is not None
     assert net.desired("host1")["routers"] == net.desired("host1")["networks"] == ()
-    assert len(net.all("/ports?device_owner=network:dhcp")) == 1
+    (after,) = net.all("/ports?device_owner=network:dhcp")
+    same = ("id", "mac_address", "fixed_ips")
+    assert [after[name] for name in same] == [before[name] for name in same], "guests renew their leases at the address they know"
+    assert after["device_id"] != before["device_id"]
+    assert [body["host"] for body in net.all(f"/networks/{network['id']}/dhcp-agents", as_=ADMIN)] == ["host2"]
+    assert pass_time(net, later, 100, "host1", "host2") == 0, "what has moved stays where it is"
     net.client.close()
+
+
+def test_the_work_of_a_dead_host_is_spread(later):
+    net = Network(hosts=("host1",))
+    routers = [net.routed(net.net(f"10.0.{number}.0/24")[1]) for number in range(4)]
+    pass_time(net, later, 80, "host1", "host2", "host3")
+    assert pass_time(net, later, 80, "host2", "host3") == 8
+    for host in ("host2", "host3"):
+        document = net.desired(host)
+        assert len(document["routers"]) == 2
+        assert sum(1 for item in document["networks"] if item["dhcp"]) == 2
+    assert len(routers) == 4
+    net.client.close()
+
+
+def test_after_an_outage_the_first_host_heard_does_not_get_the_work_of_all(later):
+    net = Network(hosts=("host1",))
+    _, subnet = net.net()
+    net.routed(subnet)
+    pass_time(net, later, 80, "host1", "host2")
+    assert pass_time(net, later, 120) == 0, "nobody is heard"
+    assert pass_time(net, later, 30, "host2") == 0, "the others are given time"
+    assert pass_time(net, later, 60, "host1", "host2") == 0
+    later.advance(300)  # the controller itself was stopped
+    net.beat("host2")
+    assert keep_placed(net.service) == 0
+    assert pass_time(net, later, 90, "host2") == 2, "one that stays silent is dead"
+    net.client.close()
+
+
+@pytest.mark.parametrize("option", ["allow_automatic_dhcp_failover", "allow_automatic_l3agent_failover"])
+def test_what_shall_not_move_by_itself_waits_for_its_host(later, option):
+    net = Network(hosts=("host1",), **{option: False})
+    _, subnet = net.net()
+    net.routed(subnet)
+    pass_time(net, later, 80, "host1", "host2")
+    assert pass_time(net, later, 100, "host2") == 1
+    document = net.desired("host1")
+    assert bool(document["routers"]) is (option == "allow_automatic_l3agent_failover")
+    net.client.close()
+
+
+def test_a_host_taken_out_of_service_hands_its_work_over(later):
+    net = Network(hosts=("host1",))
+    _, subnet = net.net()
+    net.routed(subnet)
+    pass_time(net, later, 80, "host1", "host2")
+    for kind in ("DHCP agent", "L3 agent"):
+        net("PUT", f"/agents/{agent(net, kind)['id']}", {"agent": {"admin_state_up": False}}, as_=ADMIN, ok=200)
+    assert pass_time(net, later, 10, "host1", "host2") == 2
+    assert net.desired("host1")["routers"] == ()
+    net.client.close()
+
+
+def test_a_living_agent_that_is_forgotten_announces_itself_again(net):
+    body = agent(net, "L3 agent")
+    net("DELETE", f"/agents/{body['id']}", as_=ADMIN, ok=204)
+    net.beat("host1")
+    assert agent(net, "L3 agent")["alive"]
 
 
 def test_a_deleted_port_of_dhcp_comes_back(net):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pileus.kernel import desired
+from pileus.kernel.testing import ADMIN
 from pileus.network.loops.leftovers import collect_leftovers
 from tests.api.network.world import Network, new
 
@@ -190,3 +191,44 @@ def test_the_cost_of_one_port_does_not_grow_with_the_host(net):
         for _ in range(5):
             net.guest(network, security_groups=[group["id"]])
     assert counts[1] == counts[2] <= 26
+
+
+def test_a_network_that_is_down_carries_nothing(net):
+    outside, _ = net.outside()
+    network, subnet = net.net()
+    router = net.routed(subnet, outside)
+    port = net.guest(network)
+    elsewhere = net.guest(net.net("10.7.0.0/24")[0])
+    document = net.desired()
+    net.report(ports={port["id"]: "ACTIVE", **{leg["id"]: "ACTIVE" for leg in net.all("/ports")}}, complete=True)
+    version = document["version"]
+    net.change("networks", network["id"], admin_state_up=False)
+    changed = net.desired(since=version)
+    assert [(item["id"], item["admin_state_up"]) for item in changed["ports"]] == [(port["id"], False)]
+    (item,) = changed["networks"]
+    assert (item["id"], item["dhcp"], item["leases"]) == (network["id"], None, ())
+    (item,) = changed["routers"]
+    assert (item["id"], item["interfaces"]) == (router["id"], ())
+    assert item["gateway"] is not None
+    net.report(ports={port["id"]: "DOWN"})
+    assert {found["status"] for found in net.all(f"/ports?network_id={network['id']}")} == {"DOWN"}
+    assert net.get("networks", network["id"])["status"] == "ACTIVE"
+    assert net.get("ports", elsewhere["id"])["status"] == "ACTIVE"
+    version = net.desired()["version"]
+    net.change("networks", network["id"], admin_state_up=True)
+    changed = net.desired(since=version)
+    assert [item["admin_state_up"] for item in changed["ports"]] == [True]
+    assert changed["networks"][0]["dhcp"] is not None
+    assert len(changed["routers"][0]["interfaces"]) == 1
+
+
+def test_a_floating_ip_of_an_external_network_that_is_down_leads_nowhere(net):
+    outside, _ = net.outside()
+    network, subnet = net.net()
+    net.routed(subnet, outside)
+    floating = net.make("floatingips", floating_network_id=outside["id"], port_id=net.guest(network)["id"])
+    net.report(floating_ips={floating["id"]: "ACTIVE"})
+    net.change("networks", outside["id"], as_=ADMIN, admin_state_up=False)
+    (item,) = net.desired()["routers"]
+    assert (item["gateway"], item["floating_ips"]) == (None, ())
+    assert net.get("floatingips", floating["id"])["status"] == "DOWN"

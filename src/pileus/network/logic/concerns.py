@@ -199,6 +199,16 @@ def network_changed(change: Change, network_id: str) -> None:
         change.touch(host, "network", [network_id])
 
 
+def ports_of_network_changed(change: Change, network_id: str) -> None:
+    """What hosts see of all ports with taps in a network changed."""
+    inactive = t.port_bindings
+    mine = sa.and_(t.ports.c.network_id == network_id, t.ports.c.device_owner.not_like("network:%"))
+    active = sa.select(t.ports.c.host_id, t.ports.c.id).where(mine, t.ports.c.host_id != "")
+    prepared = sa.select(inactive.c.host, inactive.c.port_id).join(t.ports, t.ports.c.id == inactive.c.port_id).where(mine, inactive.c.vif_type == TAP)
+    for host, port_id in change.conn.execute(active.union(prepared)):
+        change.touch(host, "port", [port_id])
+
+
 def routers_of_network_changed(change: Change, network_id: str) -> None:
     """The routers with a leg in the network show its gateway, prefix or MTU."""
     owners = ("network:router_interface", "network:router_gateway")

@@ -15,7 +15,7 @@ _OWNERS = ("network:router_interface", "network:router_gateway")
 
 
 def routers(conn: sa.Connection, ids: Sequence[str]) -> list[wire.RouterItem]:
-    """Routers with legs, floating addresses and routes."""
+    """Routers with legs, floating addresses and routes; without those in networks that are down."""
     if not ids:
         return []
     rows = conn.execute(sa.select(t.routers).where(t.routers.c.id.in_(ids))).all()
@@ -36,7 +36,7 @@ def routers(conn: sa.Connection, ids: Sequence[str]) -> list[wire.RouterItem]:
             floating_ips=tuple(
                 wire.FloatingIp(id=f.id, floating=f.floating_ip_address, fixed=f.fixed_ip_address, port_id=f.port_id)
                 for f in floating.get(row.id, ())
-                if f.port_id
+                if f.port_id and row.gateway_port_id in legs.get(row.id, {})
             ),
             routes=tuple(wire.HostRoute(destination=route["destination"], nexthop=route["nexthop"]) for route in row.routes),
         )
@@ -63,7 +63,7 @@ def _legs(conn: sa.Connection, ids: Sequence[str]) -> dict[str, dict[str, list[A
         .join(t.allocations, t.allocations.c.port_id == t.ports.c.id)
         .join(t.subnets, t.subnets.c.id == t.allocations.c.subnet_id)
         .join(t.networks, t.networks.c.id == t.ports.c.network_id)
-        .where(t.ports.c.device_owner.in_(_OWNERS))
+        .where(t.ports.c.device_owner.in_(_OWNERS), t.networks.c.admin_state_up)
         .order_by(t.subnets.c.ip_version, t.subnets.c.id)
     )
     found: dict[str, dict[str, list[Any]]] = {}

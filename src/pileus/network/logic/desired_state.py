@@ -102,7 +102,8 @@ def _network(
 ) -> wire.NetworkItem:
     guests = [port for port in bound if not port.device_owner.startswith(_NETWORK_PORT)]
     legs = [port for port in bound if port.device_owner == "network:router_interface"]
-    server = next((port for port in bound if port.host_id == host and port.device_owner == dhcp.OWNER), None)
+    servers = (port for port in bound if port.host_id == host and port.device_owner == dhcp.OWNER)
+    server = next(servers, None) if row.admin_state_up else None
     routed_here = any(leg.host_id == host for leg in legs)
     return wire.NetworkItem(
         id=row.id,
@@ -181,10 +182,13 @@ def _peers(others: Sequence[Any], addresses: Mapping[str, list[Any]], vteps: Map
 
 
 def ports(conn: sa.Connection, ids: Sequence[str]) -> list[wire.PortItem]:
-    """Ports whose taps compute makes."""
+    """Ports whose taps compute makes; they are down in a network that is down."""
     if not ids:
         return []
-    rows = [row for found in grouped(conn, sa.select(t.ports.c.id, t.ports), t.ports.c.id, ids).values() for row in found]
+    everything = sa.select(t.ports.c.id, t.ports, t.networks.c.admin_state_up.label("network_up")).join(
+        t.networks, t.networks.c.id == t.ports.c.network_id
+    )
+    rows = [row for found in grouped(conn, everything, t.ports.c.id, ids).values() for row in found]
     taken = t.allocations
     query = sa.select(taken.c.port_id, taken.c.subnet_id, taken.c.ip_address, t.subnets.c.cidr).join(
         t.subnets, t.subnets.c.id == taken.c.subnet_id
@@ -205,7 +209,7 @@ def ports(conn: sa.Connection, ids: Sequence[str]) -> list[wire.PortItem]:
                 wire.AddressPair(ip=pair["ip_address"], mac=pair.get("mac_address", "")) for pair in row.allowed_address_pairs
             ),
             port_security=row.port_security_enabled,
-            admin_state_up=row.admin_state_up,
+            admin_state_up=row.admin_state_up and row.network_up,
             groups=tuple(member.security_group_id for member in members.get(row.id, ())),
             device_id=row.device_id,
             device_owner=row.device_owner,

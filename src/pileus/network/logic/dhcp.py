@@ -21,23 +21,35 @@ def device_of(host: str, network_id: str) -> str:
     return f"dhcp{uuid.uuid5(uuid.NAMESPACE_DNS, host.partition('.')[0])}-{network_id}"
 
 
-def ensure(change: Change, network: Any) -> bool:
-    """Make the network's DHCP what its subnets ask for: hosts chosen, a port on each with an address in each subnet.
+def ensure(change: Change, network: Any, *, move: bool = False) -> bool:
+    """Make the network's DHCP what its subnets ask for: hosts chosen, a port on each with an address in each subnet. With `move` a host that
+    does not live is replaced; its port goes along, so that guests renew their leases at the address they know.
 
     Returns whether it is complete: not without a living DHCP agent. Repeating changes nothing.
     """
     served = [subnet for subnet in addresses.subnets_of(change.conn, network.id) if _is_served(subnet)]
     have = _hosts(change, network.id)
-    wanted = _choose(change, network, have) if served else []
-    for host in have:
-        if host not in wanted:
-            leave(change, network.id, host)
+    wanted = _choose(change, network, have, move=move) if served else []
+    leaving, coming = [host for host in have if host not in wanted], [host for host in wanted if host not in have]
+    for host in coming:
+        insert_ignore(change.conn, t.dhcp_bindings, [{"network_id": network.id, "host": host}])
+    for old, new in zip(leaving, coming, strict=False):
+        _hand_over(change, network.id, old, new)
+    for host in leaving:
+        leave(change, network.id, host)
     for host in wanted:
-        row = {"network_id": network.id, "host": host}
-        if host not in have:
-            insert_ignore(change.conn, t.dhcp_bindings, [row])
         _ensure_port(change, network, host, served)
     return bool(wanted) or not served
+
+
+def _hand_over(change: Change, network_id: str, old: str, new: str) -> None:
+    """Give the port of one host to another that has none yet."""
+    port_id = _find_port(change, network_id, old)
+    if port_id is None or _find_port(change, network_id, new) is not None:
+        return
+    _, before = ports.state(change, port_id, lock=True)
+    update(change.conn, t.ports, port_id, {"host_id": new, "device_id": device_of(new, network_id), "status": "DOWN"})
+    concerns.port_changed(change, before, ports.state(change, port_id)[1])
 
 
 def serve_from(change: Change, network: Any, host: str) -> None:
@@ -56,10 +68,10 @@ def _hosts(change: Change, network_id: str) -> list[str]:
     return list(change.conn.execute(sa.select(table.c.host).where(table.c.network_id == network_id).order_by(table.c.host)).scalars())
 
 
-def _choose(change: Change, network: Any, have: Sequence[str]) -> list[str]:
-    """Hosts that serve it stay while they live; the rest are the least loaded ones. With nobody alive all stay."""
+def _choose(change: Change, network: Any, have: Sequence[str], *, move: bool) -> list[str]:
+    """Hosts that serve it stay (with `move`: while they live); the rest are the least loaded ones. With nobody alive all stay."""
     options = change.service.options
-    alive = agents.alive_hosts(change.conn, options, agents.DHCP)
+    alive = agents.alive_hosts(change.conn, options, agents.DHCP) if move else have
     staying = [host for host in have if host in alive]
     lacking = options.dhcp_agents_per_network - len(staying)
     if lacking <= 0:

@@ -126,7 +126,23 @@ def update_network(
         concerns.network_changed(change, network_id)
         if columns.get("mtu", row.mtu) != row.mtu:
             concerns.routers_of_network_changed(change, network_id)
+        if columns.get("admin_state_up", row.admin_state_up) != row.admin_state_up:
+            _switch(change, network_id, up=not row.admin_state_up)
         return show(change.conn, [network_id], context.project_id)[0]
+
+
+def _switch(change: Change, network_id: str, *, up: bool) -> None:
+    """Let a network carry traffic, or none: taps follow as those of ports that are down, DHCP and legs of routers come and go."""
+    concerns.ports_of_network_changed(change, network_id)
+    concerns.routers_of_network_changed(change, network_id)
+    if not up:
+        # Nobody reports on what no host has any longer.
+        served = sa.and_(t.ports.c.network_id == network_id, t.ports.c.device_owner.in_(_SERVED))
+        change.conn.execute(sa.update(t.ports).where(served).values(status="DOWN"))
+        change.conn.execute(sa.update(t.floatingips).where(t.floatingips.c.floating_network_id == network_id).values(status="DOWN"))
+
+
+_SERVED = ("network:dhcp", "network:router_interface", "network:router_gateway")
 
 
 def _check_no_gateways(change: Change, network_id: str) -> None:
