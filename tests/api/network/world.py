@@ -47,9 +47,9 @@ class Network:
     """Calls answer the resource itself; `refused` answers (status, type)."""
 
     def __init__(self, hosts: tuple[str, ...] = ("host1",), **options: Any) -> None:
-        db_url, clients = options.pop("db_url", None), options.pop("clients", None)
+        db_url, clients, bus = (options.pop(name, None) for name in ("db_url", "clients", "bus"))
         home = None if db_url else _home()
-        self.client = make_client(ROOM, options=options, db_url=db_url, clients=clients, home=home)
+        self.client = make_client(ROOM, options=options, db_url=db_url, clients=clients, home=home, bus=bus)
         self.service = self.client.service
         for host in hosts:
             self.beat(host)
