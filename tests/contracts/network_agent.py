@@ -16,7 +16,7 @@ from pileus.network.drivers.base import Settings
 from pileus.network.drivers.linux.driver import LinuxDriver
 
 HEARTBEAT_SECONDS = 0.5
-COMPARE_SECONDS = 20
+REPORT_SECONDS = 5
 
 
 def main() -> None:
@@ -30,8 +30,8 @@ def main() -> None:
     for beat in range(1, sys.maxsize):
         keeper.heartbeat()
         keeper.want_pull()
-        if beat % (COMPARE_SECONDS / HEARTBEAT_SECONDS) == 0:
-            keeper.want_compare()
+        if beat % (REPORT_SECONDS / HEARTBEAT_SECONDS) == 0:
+            keeper.want_report()
         time.sleep(HEARTBEAT_SECONDS)
 
 

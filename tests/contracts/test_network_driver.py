@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pileus.host import netlink
 from pileus.host.run import run
 from pileus.network.drivers.base import HostState, Settings, Touched
 from pileus.network.drivers.fake import FakeDriver
@@ -119,6 +120,52 @@ def test_dhcp_and_router_ports_are_active_with_their_service(host: World) -> Non
     assert statuses.floating_ips == {router.floating_ips[0].id: "ACTIVE"}
     assert set(statuses.ports) == {port.id, network.dhcp.port_id, router.gateway.port_id, router.interfaces[0].port_id}
     assert set(statuses.ports.values()) == {"ACTIVE"}
+
+
+def test_a_port_that_still_is_elsewhere_is_attached_and_gets_its_packets_when_it_comes(host: World) -> None:
+    network = a_network()
+    port = a_port(network, "10.1.0.5")
+    host.plug(port)
+    there = Peer(vtep="10.9.0.2", entries=(PeerEntry(mac=port.mac, ips=("10.1.0.5",)),))
+    stays = Peer(vtep="10.9.0.3", entries=(PeerEntry(mac="fa:16:3e:00:00:77", ips=("10.1.0.77",)),))
+    assert host.sync(networks=[dataclasses.replace(network, peers=(there, stays))], ports=[port]) == {}
+    assert host.status(port) == "ACTIVE"
+    if isinstance(host.driver, LinuxDriver):
+        assert forwarded_to(port.mac) == "vxlan-1001"
+    assert host.sync(networks=[dataclasses.replace(network, peers=(stays,))], ports=[port]) == {}
+    assert host.status(port) == "ACTIVE"
+    if isinstance(host.driver, LinuxDriver):
+        assert forwarded_to(port.mac) == port.tap
+
+
+def forwarded_to(mac: str) -> str:
+    """The link that a bridge sends packets for a MAC to."""
+    found = {entry["ifname"] for entry in netlink.bridge_json(["fdb", "show"]) if entry["mac"] == mac and "master" in entry}
+    assert len(found) <= 1
+    return next(iter(found), "")
+
+
+def test_a_router_says_again_where_its_addresses_are(host: World) -> None:
+    network = a_network()
+    router = RouterItem(id=new_id(), interfaces=(an_interface(network),), gateway=a_gateway(), floating_ips=(
+        FloatingIp(id=new_id(), floating="172.24.4.50", fixed="10.1.0.5"),))
+    down = RouterItem(id=new_id(), admin_state_up=False)
+    assert host.sync(networks=[network, world.EXTERNAL], routers=[router, down]) == {}
+    if isinstance(host.driver, FakeDriver):
+        host.driver.announce(host.state)
+        assert host.driver.announced == [router.id]
+        return
+    tap = f"tap{router.gateway.port_id[:11]}"
+    table = (
+        f"table netdev announced {{\n chain seen {{\n  type filter hook ingress device {tap} priority 0 ;\n"
+        + "".join(f"  arp saddr ip {ip} arp daddr ip {ip} arp saddr ether {router.gateway.mac} counter\n" for ip in ("172.24.4.10", "172.24.4.50"))
+        + " }\n}\n"
+    )
+    run(["nft", "-f", "-"], stdin=table)
+    host.driver.announce(host.state)
+    listed = run(["nft", "list", "table", "netdev", "announced"]).stdout
+    run(["nft", "delete", "table", "netdev", "announced"])
+    assert listed.count("counter packets 2 ") == 2, "a request and an answer for each address"
 
 
 def test_a_router_that_is_administratively_down_passes_nothing(host: World) -> None:

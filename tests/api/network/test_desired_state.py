@@ -144,6 +144,20 @@ def test_a_new_tunnel_address_reaches_the_peers(two):
     assert two.desired("host1", version)["networks"][0]["peers"][0]["vtep"] == "192.0.2.77"
 
 
+def test_a_host_that_is_forgotten_is_nobodys_peer(two):
+    network, _ = two.net(enable_dhcp=False)
+    two.guest(network, "host1")
+    two.guest(network, "host2")
+    version = two.desired("host1")["version"]
+    *others, last = two.all("/agents?host=host2", as_=ADMIN)
+    for agent in others:
+        two.delete("agents", agent["id"], as_=ADMIN)
+    assert two.since(version, "host1") == {}
+    two.delete("agents", last["id"], as_=ADMIN)
+    assert two.since(version, "host1") == {"networks": {network["id"]}}
+    assert two.desired("host1")["networks"][0]["peers"] == ()
+
+
 def test_leases_and_metadata_are_with_dhcp(two):
     network, subnet = two.net()
     (dhcp,) = two.all("/ports?device_owner=network:dhcp")

@@ -190,6 +190,9 @@ class Keeper:
             self._note_failures(failures, due)
         if not self._state.version:
             return
+        if (everything or due.full) and not self._unanswered:
+            # Only who is heard by the controller knows that the addresses are still its own.
+            self._driver.announce(self._state)
         if everything or due or listed:
             self._report(None if everything or (due | listed).full else due | listed)
         if due:

@@ -66,7 +66,7 @@ def update_agent(call: Call) -> dict[str, Any]:
 def delete_agent(call: Call) -> None:
     """Forget an agent."""
     _see(call)
-    logic.delete_agent(call.service, call.params["id"])
+    placing.delete_agent(call.service, call.params["id"])
 
 
 @operations("GET", "/availability_zones", rule="get_availability_zone")

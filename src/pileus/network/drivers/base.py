@@ -159,6 +159,10 @@ class NetworkDriver(abc.ABC):
         """Where the metadata service has to listen for this state."""
 
     @abc.abstractmethod
+    def announce(self, state: HostState) -> None:
+        """Say again in the networks that the addresses of the state's routers are here: switches may have learned another host."""
+
+    @abc.abstractmethod
     def vtep(self) -> str:
         """The host's tunnel address, "" without one."""
 

@@ -41,6 +41,7 @@ class FakeDriver(NetworkDriver):
         self.dhcp: dict[str, NetworkItem] = {}
         self.routers: dict[str, RouterItem] = {}
         self.groups: dict[str, GroupItem] = {}
+        self.announced: list[str] = []
         self._unplugged: set[str] = set()
         self._changed: Callable[[Collection[str], bool], None] | None = None
 
@@ -88,6 +89,9 @@ class FakeDriver(NetworkDriver):
     def listeners(self, state: HostState) -> tuple[Listener, ...]:  # noqa: ARG002
         """None: a fake guest asks nothing."""
         return ()
+
+    def announce(self, state: HostState) -> None:
+        self.announced += [id_ for id_ in state.routers if id_ in self.routers]
 
     def vtep(self) -> str:
         return self.settings.vtep

@@ -159,13 +159,6 @@ def update_agent(service: Service, id: str, values: Mapping[str, Any]) -> dict[s
         return body(fetch(conn, t.agents, id, errors.AgentNotFound), service.options)
 
 
-def delete_agent(service: Service, id: str) -> None:
-    """Forget an agent; one that lives announces itself again. Raises AgentNotFound."""
-    with service.db.write() as conn:
-        fetch(conn, t.agents, id, errors.AgentNotFound, lock=True)
-        conn.execute(sa.delete(t.agents).where(t.agents.c.id == id))
-
-
 def zones(service: Service) -> list[dict[str, str]]:
     """Availability zones: those that agents name, for networks (DHCP) and routers (L3)."""
     table = t.agents

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pileus.kernel import clock, ids
 from pileus.kernel.service import Service
 from pileus.network import wire
-from pileus.network.logic import agents, desired_state
+from pileus.network.logic import agents, concerns, desired_state
 from pileus.network.logic.change import Change, changing, command
 from pileus.network.store import tables as t
 
@@ -41,10 +41,7 @@ def _note_vtep(service: Service, host: str, vtep: str | None) -> None:
             return
     with changing(service) as change:
         change.conn.execute(sa.update(t.agents).where(other).values(vtep=vtep))
-        query = sa.select(t.ports.c.network_id).where(t.ports.c.host_id == host).distinct()
-        for peer, networks in change.hosts_with("network", change.conn.execute(query).scalars()).items():
-            if peer != host:
-                change.touch(peer, "network", networks)
+        concerns.tunnel_changed(change, host)
 
 
 @command

@@ -199,6 +199,14 @@ def network_changed(change: Change, network_id: str) -> None:
         change.touch(host, "network", [network_id])
 
 
+def tunnel_changed(change: Change, host: str) -> None:
+    """A host's tunnel address came, changed or went: the hosts that share a network with it must learn it."""
+    query = sa.select(t.ports.c.network_id).where(t.ports.c.host_id == host).distinct()
+    for peer, networks in change.hosts_with("network", change.conn.execute(query).scalars()).items():
+        if peer != host:
+            change.touch(peer, "network", networks)
+
+
 def ports_of_network_changed(change: Change, network_id: str) -> None:
     """What hosts see of all ports with taps in a network changed."""
     inactive = t.port_bindings

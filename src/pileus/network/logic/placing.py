@@ -1,4 +1,4 @@
-"""Where DHCP and routers are, as administrators see and change it by hand."""
+"""Where DHCP and routers are and which agents there are, as administrators see and change it by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pileus.kernel.db import insert_ignore
 from pileus.kernel.service import Service
 from pileus.network import errors
-from pileus.network.logic import agents, dhcp
+from pileus.network.logic import agents, concerns, dhcp
 from pileus.network.logic import router_legs as legs
 from pileus.network.logic.change import changing, command, fetch
 from pileus.network.store import tables as t
@@ -29,6 +29,17 @@ def _agent(conn: sa.Connection, id: str, agent_type: str) -> Any:
         kind = errors.InvalidDHCPAgent if agent_type == agents.DHCP else errors.InvalidL3Agent
         raise kind(f"Agent {id} is not a valid {agent_type}.")
     return row
+
+
+@command
+def delete_agent(service: Service, agent_id: str) -> None:
+    """Forget an agent; one that lives announces itself again. With the last of a host its tunnel address goes. Raises AgentNotFound."""
+    with changing(service) as change:
+        agent = fetch(change.conn, t.agents, agent_id, errors.AgentNotFound, lock=True)
+        change.conn.execute(sa.delete(t.agents).where(t.agents.c.id == agent_id))
+        others = sa.select(t.agents.c.id).where(t.agents.c.host == agent.host, t.agents.c.vtep != "")
+        if agent.vtep and change.conn.execute(others).first() is None:
+            concerns.tunnel_changed(change, agent.host)
 
 
 def networks_of_agent(service: Service, agent_id: str) -> list[str]:

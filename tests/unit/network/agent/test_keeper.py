@@ -211,3 +211,29 @@ def test_a_host_without_the_role_network_is_heard_as_one_that_attaches_ports(tmp
     controller = Controller(bus)
     Keeper("h1", FakeDriver(Settings(home=tmp_path, host="h1")), bus, wires_only=True).heartbeat()
     assert [agent["agent_type"] for agent in controller.beats[0]["agents"]] == ["Linux bridge agent"]
+
+
+def test_addresses_of_routers_are_announced_again_by_who_is_heard_alone(host) -> None:
+    keeper, driver, controller = host
+    network = a_network()
+    router = RouterItem(id=new_id(), interfaces=(an_interface(network),))
+    controller.answer = lambda since: Desired(version=1, full=not since, networks=(network,), routers=(router,)) if not since else Desired(version=1)
+    keeper.start()
+    controller.wait(lambda: bool(controller.reports))
+    assert driver.announced == [router.id]
+    controller.reports.clear()
+    keeper.want_compare()
+    controller.wait(lambda: bool(controller.reports))
+    assert driver.announced == [router.id] * 2
+
+    def refuse(_since: int) -> Desired:
+        raise RuntimeError("the controller is cut off")
+
+    controller.answer = refuse
+    before, asked = len(driver.announced), len(controller.asked)
+    keeper.want_pull()
+    controller.wait(lambda: len(controller.asked) > asked)
+    controller.reports.clear()
+    keeper.want_compare()
+    controller.wait(lambda: any(report["complete"] for report in controller.reports))
+    assert len(driver.announced) == before, "another may have them by now"

@@ -71,20 +71,32 @@ class Bridges:
                 self._ensure_entries(network, self.name(network))
         return made
 
-    def place(self, macs: Mapping[str, str], joined: Collection[str]) -> None:
-        """Forward MACs to the links of this host that have them (`macs`, by link); `joined` have just been put into their bridge."""
-        if not macs:
-            return
-        placed = self._placed if self._placed is not None else _read_placed()
-        self._placed = None
+    def place(self, macs: Mapping[str, str], joined: Collection[str] = (), away: Iterable[str] = ()) -> None:
+        """Forward MACs to the links of this host that have them (`macs`, by link); `joined` have just been put into their bridge, what
+        links `away` have is behind a tunnel.
+        """
+        placed = self._known_places()
+        for link in away:
+            placed.pop(link, None)
         lines: list[Words] = []
         for link, mac in macs.items():
             before = None if link in joined else placed.get(link)
             if before != mac:
                 lines += [("fdb", "delete", before, "dev", link, "master")] if before else []
                 lines.append(("fdb", "replace", mac, "dev", link, "master", "static"))
+        self._placed = None
         netlink.bridge_batch(lines)
         self._placed = {**placed, **macs}
+
+    def is_placed(self, link: str, mac: str) -> bool:
+        """Whether packets for the MAC are known to be forwarded to the link."""
+        return self._known_places().get(link) == mac
+
+    def _known_places(self) -> dict[str, str]:
+        if self._placed is None:
+            entries = netlink.bridge_json(["fdb", "show"])
+            self._placed = {entry["ifname"]: entry["mac"] for entry in entries if entry.get("state") == "static" and entry["ifname"].startswith("tap")}
+        return self._placed
 
     def remove(self, bridges: Iterable[str]) -> None:
         """Remove bridges of ours with their tunnels; guests' links that are still attached stay without a bridge."""
@@ -195,11 +207,6 @@ def _read_entries(device: str, bridge: str) -> Entries:
     for entry in netlink.ip_json(["neigh", "show", "dev", bridge, "nud", "permanent"]):
         found.neighbours[entry["dst"]] = entry.get("lladdr", "")
     return found
-
-
-def _read_placed() -> dict[str, str]:
-    entries = netlink.bridge_json(["fdb", "show"])
-    return {entry["ifname"]: entry["mac"] for entry in entries if entry.get("state") == "static" and entry["ifname"].startswith("tap")}
 
 
 def _difference(device: str, bridge: str, known: Entries, wanted: Entries) -> tuple[list[Words], list[Words]]:

@@ -53,6 +53,11 @@ class LinuxDriver(NetworkDriver):
         moved = self._departed(state, touched)
         self._detach(moved)
         judged = self._ensure_ports(state, touched, port_ids, failures)
+        if not touched.full:
+            with _noting(failures, "host"):
+                # What a network's peers have no longer may be here.
+                changed = touched.networks & set(state.networks)
+                self._place(state, [port for port in state.ports.values() if port.network_id in changed], ())
         self._ensure_services(state, touched, networks, failures)
         with _noting(failures, "host"):
             self._remove_gone(state, touched, moved)
@@ -94,6 +99,13 @@ class LinuxDriver(NetworkDriver):
             if serves_metadata(network)
         ]
         return tuple(found)
+
+    def announce(self, state: HostState) -> None:
+        for router in state.routers.values():
+            # One that fell meanwhile is put up again by others, and announced then.
+            with contextlib.suppress(*_FAILURES):
+                if self._routers.is_up(router):
+                    self._routers.announce(router)
 
     def vtep(self) -> str:
         known = self._vtep
@@ -218,16 +230,27 @@ class LinuxDriver(NetworkDriver):
         return judged
 
     def _attach(self, state: HostState, ports: Iterable[PortItem]) -> None:
-        """Put taps into their bridges, and have their MACs forwarded to them: a guest that is silent for long would else be sought on all hosts.
+        """Put taps into their bridges, and have their MACs forwarded to them."""
+        given = [(port, self._attach_lines(state, port)) for port in ports]
+        netlink.ip_batch(line for _, lines in given for line in lines)
+        self._place(state, [port for port, _ in given], {port.tap for port, lines in given if any("master" in line for line in lines)})
+
+    def _place(self, state: HostState, ports: Iterable[PortItem], joined: Collection[str]) -> None:
+        """Have MACs forwarded to the taps of their ports: a guest that is silent for long would else be sought on all hosts.
 
         A port whose MAC is behind a peer is only prepared for: until it is activated here, its packets go where it is.
         """
-        given = [(port, self._attach_lines(state, port)) for port in ports]
-        netlink.ip_batch(line for _, lines in given for line in lines)
-        elsewhere = {id_: macs_of_peers(state.networks[id_]) for id_ in {port.network_id for port, _ in given}}
-        here = [(port, lines) for port, lines in given if port.mac.lower() not in elsewhere[port.network_id] and netlink.link(port.tap)]
-        joined = {port.tap for port, lines in here if any("master" in line for line in lines)}
-        self._bridges.place({port.tap: port.mac.lower() for port, _ in here}, joined)
+        elsewhere: dict[str, set[str]] = {}
+        macs, away = dict[str, str](), set[str]()
+        for port in ports:
+            if port.network_id not in elsewhere:
+                elsewhere[port.network_id] = macs_of_peers(state.networks[port.network_id])
+            mac = port.mac.lower()
+            if mac in elsewhere[port.network_id]:
+                away.add(port.tap)
+            elif (port.tap in joined or not self._bridges.is_placed(port.tap, mac)) and (link := netlink.link(port.tap)) and link.master:
+                macs[port.tap] = mac
+        self._bridges.place(macs, joined, away)
 
     def _attach_lines(self, state: HostState, port: PortItem) -> list[Words]:
         link = netlink.link(port.tap)
@@ -262,7 +285,7 @@ class LinuxDriver(NetworkDriver):
                         failures[router.id] = "; ".join(refused)
                     macs.update((names.tap(leg.port_id), leg.mac.lower()) for leg in router.legs())
         with _noting(failures, "host"):
-            self._bridges.place(macs, ())
+            self._bridges.place(macs)
 
     def _remove_gone(self, state: HostState, touched: Touched, moved: list[PortItem]) -> None:
         """Services and rules of what is gone, then the bridges; on a full pass also what an earlier life has left."""

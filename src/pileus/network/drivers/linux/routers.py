@@ -66,6 +66,11 @@ class Routers:
             self._applied[router.id] = router
         return refused
 
+    def announce(self, router: RouterItem) -> None:
+        """Say who has the router's addresses."""
+        for leg in self._legs(router):
+            legs.announce(names.router_namespace(router.id), leg, leg.addresses)
+
     def remove(self, router_id: str) -> None:
         """Remove a router's namespace and legs; none there is fine."""
         self._applied.pop(router_id, None)
