@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pileus.kernel.testing import ADMIN, MEMBER, OTHER
+from pileus.kernel.testing import ADMIN, MEMBER, OTHER, SERVICE
 from tests.api.network.world import Network
 from tests.databases import KINDS, database_url
 
@@ -170,3 +170,22 @@ def test_many_bindings_at_once_all_reach_the_host(shared):
     assert {port["id"] for port in ports} <= {item["id"] for item in document["ports"]}
     members = {address for group in document["groups"] for address in group["members"]}
     assert {port["fixed_ips"][0]["ip_address"] for port in ports} <= members
+
+
+def test_a_port_is_prepared_and_moved_once(shared):
+    for host in ("host2", "host3"):
+        shared.beat(host)
+    network, _ = shared.net(enable_dhcp=False)
+    port = shared.guest(network)
+    path = f"/ports/{port['id']}/bindings"
+    _, statuses = posts(shared, path, {"binding": {"host": "host2"}}, 4, as_=SERVICE)
+    assert statuses == [201, 409, 409, 409]
+    shared("POST", path, {"binding": {"host": "host3"}}, as_=SERVICE, ok=201)
+    answers = at_once(*[lambda host=host: shared("PUT", f"{path}/{host}/activate", as_=SERVICE) for host in ("host2", "host3") * 2])
+    assert sorted({answer.status for answer in answers}) in ([200], [200, 409]), [answer.text for answer in answers]
+    bindings = shared("GET", path, as_=SERVICE, ok=200).json["bindings"]
+    active = [binding["host"] for binding in bindings if binding["status"] == "ACTIVE"]
+    assert len(active) == 1
+    assert sorted(binding["host"] for binding in bindings) == ["host1", "host2", "host3"]
+    having = [host for host in ("host1", "host2", "host3") if port["id"] in {item["id"] for item in shared.desired(host)["ports"]}]
+    assert having == active
