@@ -9,6 +9,7 @@ from pileus.network.loops.port_events import deliver_events
 
 LOOPS = (
     Loop("port_events", every=5.0, run=deliver_events),
-    Loop("placement", every=10.0, run=keep_placed),
+    # Each controller must have heard hosts for itself before it calls one dead: the next to lead shall not begin to listen then.
+    Loop("placement", every=10.0, run=keep_placed, everywhere=True),
     Loop("leftovers", every=300.0, run=collect_leftovers),
 )
