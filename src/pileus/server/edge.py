@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import concurrent.futures
 import contextlib
 import io
 import ipaddress
@@ -22,6 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 from pileus.kernel.config import Config
 from pileus.kernel.errors import UploadBroken
+from pileus.server.pool import Pool
 
 _log = logging.getLogger(__name__)
 _SMALL = 1 << 20
@@ -55,9 +55,9 @@ class Gateway:
         self.ports = dict(ports or {})
         self.plain = plain
         api = config.api
-        self._requests = concurrent.futures.ThreadPoolExecutor(api.threads, thread_name_prefix="request")
-        self._streams = concurrent.futures.ThreadPoolExecutor(api.stream_threads, thread_name_prefix="stream")
-        self._logins = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="login")
+        self._requests = Pool(api.threads, "request")
+        self._streams = Pool(api.stream_threads, "stream")
+        self._logins = Pool(os.cpu_count() or 1, "login")
         self._trusted = [ipaddress.ip_network(text) for text in api.trusted_proxies]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,11 +82,9 @@ class Gateway:
         if length is not None and not (length.isascii() and length.isdigit()):
             await _short_answer(send, 400, "Content-Length is not a number.")
             return
-        loop = asyncio.get_running_loop()
         upload: _Upload | None = None
-        pool: concurrent.futures.Executor
         if chunked or int(length or 0) > _SMALL:
-            upload = _Upload(receive, loop, self.config.api.idle_timeout)
+            upload = _Upload(receive, asyncio.get_running_loop(), self.config.api.idle_timeout)
             environ["wsgi.input"] = upload
             environ["wsgi.input_terminated"] = True
             pump = asyncio.ensure_future(upload.pump())
@@ -97,7 +95,7 @@ class Gateway:
             pool = self._pool_of(environ["REQUEST_METHOD"], app, path)
             pump = None
         try:
-            status, headers, chunks = await loop.run_in_executor(pool, _call, app, environ)
+            status, headers, chunks = await pool.run(_call, app, environ)
         finally:
             if pump is not None:
                 pump.cancel()
@@ -110,21 +108,21 @@ class Gateway:
             if not unread:
                 return
         else:
-            await self._stream(receive, send, loop, chunks)
+            await self._stream(receive, send, chunks)
         if unread:
             await _swallow(receive)
         await send({"type": "http.response.body", "body": b""})
 
-    def _pool_of(self, method: str, app: Wsgi, path: str) -> concurrent.futures.Executor:
+    def _pool_of(self, method: str, app: Wsgi, path: str) -> Pool:
         """Logins wait for each other in a pool of one thread per core, never in the threads of all other requests."""
         return self._logins if (method, path.rstrip("/")) in getattr(app, "logins", ()) else self._requests
 
-    async def _stream(self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop, chunks: Any) -> None:
+    async def _stream(self, receive: Receive, send: Send, chunks: Any) -> None:
         """Send what the iterator gives, as fast as the client takes it and as long as it is there."""
         iterator: Iterator[bytes] = iter(chunks)
         gone = asyncio.ensure_future(_disconnect(receive))
         try:
-            while (chunk := await loop.run_in_executor(self._streams, next, iterator, None)) is not None:
+            while (chunk := await self._streams.run(next, iterator, None)) is not None:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 if gone.done():
                     return
@@ -132,7 +130,7 @@ class Gateway:
             gone.cancel()
             close = getattr(chunks, "close", None)
             if close is not None:
-                await loop.run_in_executor(self._streams, close)
+                await self._streams.run(close)
 
     def _route(self, scope: Scope) -> tuple[Wsgi | None, str, str]:
         """(application, the part of the path that is its mount, the rest)."""
@@ -215,9 +213,9 @@ class Gateway:
 
     def close(self) -> None:
         """Let requests under way end."""
-        self._requests.shutdown(wait=True)
-        self._logins.shutdown(wait=True)
-        self._streams.shutdown(wait=True, cancel_futures=True)
+        self._requests.close()
+        self._logins.close()
+        self._streams.close(drop=True)
 
 
 class _Gone(Exception):
