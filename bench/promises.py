@@ -43,6 +43,7 @@ PROMISES = {
     "image.list_500": ("ratio", 5.0),
     "image.upload_256MiB": ("ratio", 1.0),
     "compute.boot_net.c1": ("at most", 120.0),
+    "compute.boot_net_beside_120.c1": ("at most", 120.0),
     "compute.boot50_net.posts": ("at most", 4.0),
     "compute.boot50_net.min_count": ("ratio", 10.0),
     "compute.delete_net.c1": ("ratio", 10.0),
