@@ -7,25 +7,22 @@ bodies and streamed answers pass through a pool of their own.
 from __future__ import annotations
 
 import asyncio
-import collections
-import concurrent.futures
 import contextlib
 import io
 import ipaddress
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from pileus.kernel.config import Config
-from pileus.kernel.errors import UploadBroken
+from pileus.server.pool import Pool
+from pileus.server.uploads import Upload
 
 _log = logging.getLogger(__name__)
 _SMALL = 1 << 20
-_AHEAD = 4 << 20  # bytes of an upload read ahead of the thread that consumes it
 _MAX_HEADERS = 64 << 10
 _LINGER_BYTES = 64 << 20
 _LINGER_SECONDS = 10.0
@@ -55,9 +52,9 @@ class Gateway:
         self.ports = dict(ports or {})
         self.plain = plain
         api = config.api
-        self._requests = concurrent.futures.ThreadPoolExecutor(api.threads, thread_name_prefix="request")
-        self._streams = concurrent.futures.ThreadPoolExecutor(api.stream_threads, thread_name_prefix="stream")
-        self._logins = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="login")
+        self._requests = Pool(api.threads, "request")
+        self._streams = Pool(api.stream_threads, "stream")
+        self._logins = Pool(os.cpu_count() or 1, "login")
         self._trusted = [ipaddress.ip_network(text) for text in api.trusted_proxies]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,11 +79,9 @@ class Gateway:
         if length is not None and not (length.isascii() and length.isdigit()):
             await _short_answer(send, 400, "Content-Length is not a number.")
             return
-        loop = asyncio.get_running_loop()
-        upload: _Upload | None = None
-        pool: concurrent.futures.Executor
+        upload: Upload | None = None
         if chunked or int(length or 0) > _SMALL:
-            upload = _Upload(receive, loop, self.config.api.idle_timeout)
+            upload = Upload(scope, receive, self.config.api.idle_timeout)
             environ["wsgi.input"] = upload
             environ["wsgi.input_terminated"] = True
             pump = asyncio.ensure_future(upload.pump())
@@ -97,9 +92,10 @@ class Gateway:
             pool = self._pool_of(environ["REQUEST_METHOD"], app, path)
             pump = None
         try:
-            status, headers, chunks = await loop.run_in_executor(pool, _call, app, environ)
+            status, headers, chunks = await pool.run(_call, app, environ)
         finally:
-            if pump is not None:
+            if upload is not None and pump is not None:
+                upload.leave()
                 pump.cancel()
         unread = upload is not None and not upload.ended
         if unread:
@@ -110,21 +106,21 @@ class Gateway:
             if not unread:
                 return
         else:
-            await self._stream(receive, send, loop, chunks)
+            await self._stream(receive, send, chunks)
         if unread:
             await _swallow(receive)
         await send({"type": "http.response.body", "body": b""})
 
-    def _pool_of(self, method: str, app: Wsgi, path: str) -> concurrent.futures.Executor:
+    def _pool_of(self, method: str, app: Wsgi, path: str) -> Pool:
         """Logins wait for each other in a pool of one thread per core, never in the threads of all other requests."""
         return self._logins if (method, path.rstrip("/")) in getattr(app, "logins", ()) else self._requests
 
-    async def _stream(self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop, chunks: Any) -> None:
+    async def _stream(self, receive: Receive, send: Send, chunks: Any) -> None:
         """Send what the iterator gives, as fast as the client takes it and as long as it is there."""
         iterator: Iterator[bytes] = iter(chunks)
         gone = asyncio.ensure_future(_disconnect(receive))
         try:
-            while (chunk := await loop.run_in_executor(self._streams, next, iterator, None)) is not None:
+            while (chunk := await self._streams.run(next, iterator, None)) is not None:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 if gone.done():
                     return
@@ -132,7 +128,7 @@ class Gateway:
             gone.cancel()
             close = getattr(chunks, "close", None)
             if close is not None:
-                await loop.run_in_executor(self._streams, close)
+                await self._streams.run(close)
 
     def _route(self, scope: Scope) -> tuple[Wsgi | None, str, str]:
         """(application, the part of the path that is its mount, the rest)."""
@@ -215,79 +211,13 @@ class Gateway:
 
     def close(self) -> None:
         """Let requests under way end."""
-        self._requests.shutdown(wait=True)
-        self._logins.shutdown(wait=True)
-        self._streams.shutdown(wait=True, cancel_futures=True)
+        self._requests.close()
+        self._logins.close()
+        self._streams.close(drop=True)
 
 
 class _Gone(Exception):
     """The client is no longer there, or has stalled for too long."""
-
-
-class _Upload:
-    """A request body between the event loop, which receives it, and the thread that reads it."""
-
-    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, idle_timeout: float) -> None:
-        self._receive = receive
-        self._loop = loop
-        self._idle = idle_timeout
-        self._parts: collections.deque[bytes] = collections.deque()
-        self._size = 0
-        self._changed = threading.Condition()
-        self._room = asyncio.Event()
-        self.ended = False
-        self._broken = False
-
-    async def pump(self) -> None:
-        """Receive until the end, never far ahead of the reader."""
-        while True:
-            message = await self._receive()
-            with self._changed:
-                if message["type"] == "http.disconnect":
-                    self._broken = True
-                else:
-                    self._parts.append(message.get("body", b""))
-                    self._size += len(self._parts[-1])
-                    self.ended = not message.get("more_body")
-                full = self._size > _AHEAD
-                self._changed.notify_all()
-                if self.ended or self._broken:
-                    return
-                if full:
-                    self._room.clear()
-            if full:
-                await self._room.wait()
-
-    def read(self, size: int = -1) -> bytes:
-        """Some bytes, at most `size` (all that is left when negative); b"" at the end. Raises UploadBroken."""
-        if size < 0:
-            return b"".join(iter(lambda: self.read(_SMALL), b""))
-        if size == 0:
-            return b""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._size or self.ended or self._broken, timeout=self._idle):
-                raise UploadBroken(f"No more of the body came for {self._idle:g} seconds.")
-            if not self._size:
-                if self._broken and not self.ended:
-                    raise UploadBroken("The body was broken off.")
-                return b""
-            data = self._take(size)
-            if self._size <= _AHEAD:
-                self._loop.call_soon_threadsafe(self._room.set)
-        return data
-
-    def _take(self, size: int) -> bytes:
-        """Up to `size` of the bytes that are there, each copied once."""
-        taken: list[bytes] = []
-        while size and self._parts:
-            part = self._parts.popleft()
-            if len(part) > size:
-                self._parts.appendleft(part[size:])
-                part = part[:size]
-            taken.append(part)
-            size -= len(part)
-            self._size -= len(part)
-        return taken[0] if len(taken) == 1 else b"".join(taken)
 
 
 async def _disconnect(receive: Receive) -> None:

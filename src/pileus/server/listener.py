@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from pileus.server.uploads import FLOW, UPLOAD
+
 if TYPE_CHECKING:
     from pileus.kernel.config import Config
     from pileus.server.edge import Gateway
+    from pileus.server.uploads import Upload
 
 _MAX_HEAD = 128 << 10
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -109,7 +112,15 @@ class Listener(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._stop_waiting()
+        self.scope[FLOW] = self.flow  # type: ignore[literal-required]
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        upload: Upload | None = self.scope.get(UPLOAD)  # type: ignore[assignment]
+        if upload is None:
+            super().on_body(body)
+        else:
+            upload.put(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from pileus.compute import policy
+from pileus.compute.api.versions import MICROVERSIONS
 from pileus.compute.room import ROOM
 from pileus.kernel.testing import ADMIN, MANAGER, MEMBER, OTHER, PERSONAS, PROJECT, READER, SERVICE
 from tests.api.compute.world import IMAGE, World, new
@@ -63,7 +64,7 @@ def ask(world, operation, who, server_id):
         body = {operation.action: BODIES.get(operation.action)}
     if operation.root:
         return world.client.request(operation.method, path, as_=who)
-    version = min(operation.last, (2, 100))
+    version = min(operation.last, MICROVERSIONS.max)
     return world(operation.method, path, body, as_=who, v=f"{version[0]}.{version[1]}")
 
 

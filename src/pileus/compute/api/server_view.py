@@ -73,10 +73,6 @@ class View:
         wanted = list(store.LIST_COLUMNS)
         if self.attributes and self.version >= (2, 3):
             wanted += [SERVERS.c.user_data, SERVERS.c.image]
-        elif self.version >= (2, 98):
-            wanted.append(SERVERS.c.image)
-        if self.version >= (2, 100):
-            wanted.append(SERVERS.c.scheduler_hints)
         return wanted
 
     def links(self, server_id: str) -> list[Json]:
@@ -183,8 +179,6 @@ class View:
             view["locked_reason"] = row["locked_reason"]
         if version >= (2, 96):
             view["pinned_availability_zone"] = row["pinned_zone"]
-        if version >= (2, 100):
-            view["scheduler_hints"] = row["scheduler_hints"] or {}
 
     def _add_attributes(self, view: Json, row: Row) -> None:
         view["OS-EXT-SRV-ATTR:host"] = row["host"]
@@ -210,10 +204,7 @@ class View:
         image_ref = row["image_ref"]
         if not image_ref:
             return ""
-        view = {"id": image_ref, "links": [{"rel": "bookmark", "href": self._images + image_ref}]}
-        if self.version >= (2, 98):
-            view["properties"] = (row["image"] or {}).get("properties") or {}
-        return view
+        return {"id": image_ref, "links": [{"rel": "bookmark", "href": self._images + image_ref}]}
 
     def _flavor(self, flavor: Row) -> Json:
         if self.version < (2, 47):

@@ -7,7 +7,7 @@ from typing import Any
 from pileus.kernel.errors import NotFound
 from pileus.kernel.web import Call, Microversions, Operations
 
-MICROVERSIONS = Microversions(service="compute", min=(2, 1), max=(2, 100), legacy="X-OpenStack-Nova-API-Version")
+MICROVERSIONS = Microversions(service="compute", min=(2, 1), max=(2, 96), legacy="X-OpenStack-Nova-API-Version")
 
 operations = Operations()
 

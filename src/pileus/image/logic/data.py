@@ -36,14 +36,18 @@ from pileus.kernel.room import load
 from pileus.kernel.service import Service
 
 _log = logging.getLogger(__name__)
-_READ = 4 << 20
-_PIECE = 1 << 20
+_PIECE = 4 << 20
+_CRUMBS = 256  # of a piece, at most: a client may send byte by byte
 _ABANDONED_AFTER = 120.0
 """Seconds after which an upload without a living writer is undone."""
 _SURELY_ABANDONED = dt.timedelta(days=1)
 """When an upload of another machine is undone of which nothing is seen here."""
 
 _DRIVERS = {"file": "pileus.image.drivers.file:open_store", "fake": "pileus.image.drivers.fake:open_store"}
+
+
+Piece = list[bytes]
+"""Some of the data, as it came."""
 
 
 class Source(Protocol):
@@ -75,7 +79,7 @@ class _Hasher:
 
     def __init__(self, algorithm: str) -> None:
         self._hashes = (hashlib.md5(usedforsecurity=False), hashlib.new(algorithm))
-        self._queues: list[queue.Queue[bytes | None]] = [queue.Queue(4) for _ in self._hashes]
+        self._queues: list[queue.Queue[Piece | None]] = [queue.Queue(2) for _ in self._hashes]
         self._threads = [
             threading.Thread(target=self._run, args=pair, name="hash", daemon=True)
             for pair in zip(self._hashes, self._queues, strict=True)
@@ -84,11 +88,12 @@ class _Hasher:
             thread.start()
 
     @staticmethod
-    def _run(digest: Any, pieces: queue.Queue[bytes | None]) -> None:
+    def _run(digest: Any, pieces: queue.Queue[Piece | None]) -> None:
         while (piece := pieces.get()) is not None:
-            digest.update(piece)
+            for crumb in piece:
+                digest.update(crumb)
 
-    def update(self, piece: bytes) -> None:
+    def update(self, piece: Piece) -> None:
         for pieces in self._queues:
             pieces.put(piece)
 
@@ -161,16 +166,17 @@ def _copy(service: Service, image: Image, source: Source, writer: Any, expected:
     head, size, found = b"", 0, None
     try:
         for piece in _pieces(source):
-            size += len(piece)
+            size += sum(map(len, piece))
             if size > options.image_size_cap:
                 raise DataTooLarge(f"The image has more than the {options.image_size_cap} bytes that images may have.")
             hasher.update(piece)
             if found is None:
-                head += piece[: formats.HEAD - len(head)]
+                head += b"".join(piece)[: formats.HEAD - len(head)]
                 if len(head) >= formats.HEAD:
                     # The length is not known yet; what is announced, or else the cap, bounds what headers may point at.
                     found = _look(service, image, head, expected or options.image_size_cap)
-            writer.write(piece)
+            for crumb in piece:
+                writer.write(crumb)
         if expected is not None and size != expected:
             raise BadRequest(f"Size mismatch: expected {expected} bytes, got {size} bytes")
         found = _look(service, image, head, size)
@@ -180,21 +186,21 @@ def _copy(service: Service, image: Image, source: Source, writer: Any, expected:
     return Summary(size, virtual, checksum, options.hashing_algorithm, value)
 
 
-def _pieces(source: Source) -> Iterator[bytes]:
-    """The data in pieces worth handing to threads: a network gives it in crumbs."""
-    crumbs: list[bytes] = []
+def _pieces(source: Source) -> Iterator[Piece]:
+    """The data in pieces worth handing to threads and to the disk: a network gives it in crumbs, which nobody joins."""
+    piece: Piece = []
     size = 0
     while True:
         try:
-            crumb = source.read(_READ)
+            crumb = source.read(_PIECE - size)
         except ConnectionError as error:
             raise BadRequest("The data ended before all of it had arrived.", inside=str(error)) from None
         if crumb:
-            crumbs.append(crumb)
+            piece.append(crumb)
             size += len(crumb)
-        if size >= _PIECE or (crumbs and not crumb):
-            yield crumbs[0] if len(crumbs) == 1 else b"".join(crumbs)
-            crumbs, size = [], 0
+        if size >= _PIECE or len(piece) >= _CRUMBS or (piece and not crumb):
+            yield piece
+            piece, size = [], 0
         if not crumb:
             return
 
