@@ -69,7 +69,10 @@ class LocalBus(Bus):
         listener.listen(128)
         path.with_suffix(".new").rename(path)
         self._listeners.append((listener, path))
-        threading.Thread(target=self._accept, args=(listener, server), name=f"bus {topic}", daemon=True).start()
+        self._start_accepting(listener, server)
+
+    def _start_accepting(self, listener: socket.socket, server: Server) -> None:
+        threading.Thread(target=self._accept, args=(listener, server), name=f"bus {server.topic}", daemon=True).start()
 
     def _accept(self, listener: socket.socket, server: Server) -> None:
         while not self._closed.is_set():
@@ -89,19 +92,23 @@ class LocalBus(Bus):
         try:
             with connection, contextlib.suppress(OSError, EOFError):
                 while not self._closed.is_set():
-                    frame = _receive(connection)
-                    (sent,) = _SENT.unpack_from(frame)
-                    request = _requests.decode(memoryview(frame)[_SENT.size :])
-                    if request.kind == "cast":
-                        self._enqueue(server, request, sent)  # a call after it on this connection does not wait for it
-                        continue
-                    late = Response(request.id, error=("Late", "the request came too late"))
-                    _send(connection, encoded(server.handle(request, sent) or late))
+                    self._answer_one(connection, server)
         except (msgspec.MsgspecError, struct.error):
             _log.warning("the bus got what is no request, and closes the connection")
         finally:
             with self._lock:
                 self._answering.discard(connection)
+
+    def _answer_one(self, connection: socket.socket, server: Server) -> None:
+        """Wait for one request of a connection and do what it asks."""
+        frame = _receive(connection)
+        (sent,) = _SENT.unpack_from(frame)
+        request = _requests.decode(memoryview(frame)[_SENT.size :])
+        if request.kind == "cast":
+            self._enqueue(server, request, sent)  # a call after it on this connection does not wait for it
+            return
+        late = Response(request.id, error=("Late", "the request came too late"))
+        _send(connection, encoded(server.handle(request, sent) or late))
 
     def close(self) -> None:
         self._closed.set()
