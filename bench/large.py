@@ -27,10 +27,9 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from benchlib import Client, pct  # noqa: E402
-from benchlib import Cloud as Api  # noqa: E402
-
-from tools.cloud import Cloud, ThrowAway  # noqa: E402
+from benchlib import Client, pct
+from benchlib import Cloud as Api
+from tools.cloud import Cloud, ThrowAway
 
 PARTS = ("arrival", "idle", "boots", "lists")
 TICK = os.sysconf("SC_CLK_TCK")

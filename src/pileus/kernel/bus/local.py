@@ -8,6 +8,7 @@ user connects.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
@@ -30,6 +31,8 @@ _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(Request)
 _responses = msgspec.msgpack.Decoder(Response)
 _MAX_FRAME = 64 << 20
+_IDLE_SERVERS = 400
+"""To so many servers connections are kept open: thousands of hosts must not take all descriptors of a process."""
 _SENT = struct.Struct("!d")
 
 
@@ -41,7 +44,7 @@ class LocalBus(Bus):
         self._directory = directory
         self._servers: dict[str, Server] = {}
         self._listeners: list[tuple[socket.socket, pathlib.Path]] = []
-        self._idle: dict[str, list[socket.socket]] = {}
+        self._idle: collections.OrderedDict[str, list[socket.socket]] = collections.OrderedDict()
         self._lock = threading.Lock()
         self._casts: queue.SimpleQueue[tuple[Server, Request, float] | None] = queue.SimpleQueue()
         self._caster: threading.Thread | None = None
@@ -232,10 +235,14 @@ class LocalBus(Bus):
     def _keep(self, path: pathlib.Path, connection: socket.socket) -> None:
         with self._lock:
             idle = self._idle.setdefault(str(path), [])
+            self._idle.move_to_end(str(path))
             if len(idle) < 32 and not self._closed.is_set():
                 idle.append(connection)
-                return
-        connection.close()
+                unused = self._idle.popitem(last=False)[1] if len(self._idle) > _IDLE_SERVERS else ()
+            else:
+                unused = (connection,)
+        for each in unused:
+            each.close()
 
 
 def _copied(request: Request) -> Request:
