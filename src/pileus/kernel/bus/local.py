@@ -236,11 +236,10 @@ class LocalBus(Bus):
         with self._lock:
             idle = self._idle.setdefault(str(path), [])
             self._idle.move_to_end(str(path))
+            unused = [connection]
             if len(idle) < 32 and not self._closed.is_set():
                 idle.append(connection)
-                unused = self._idle.popitem(last=False)[1] if len(self._idle) > _IDLE_SERVERS else ()
-            else:
-                unused = (connection,)
+                unused = self._idle.popitem(last=False)[1] if len(self._idle) > _IDLE_SERVERS else []
         for each in unused:
             each.close()
 
