@@ -183,6 +183,10 @@ class Config:
     def host(self) -> str:
         return self.pileus.host or socket.gethostname()
 
+    def for_host(self, host: str, home: pathlib.Path) -> Config:
+        """The same on another host, with a home of its own."""
+        return Config(home, {**self._sections, "pileus": msgspec.structs.replace(self.pileus, host=host)})
+
     @property
     def scheme(self) -> str:
         return "https" if self.api.certificate else "http"

@@ -8,7 +8,8 @@ as tombstones; a host that is too far behind, or knows a version that never was,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -67,12 +68,75 @@ class Changes:
 
 def touch(conn: sa.Connection, host: str, kind: str, ids: Iterable[str]) -> int:
     """These items of the host are new or changed; its new version."""
-    return _record(conn, host, kind, ids, gone=False)
+    return _of_one(conn, host, kind, ids, gone=False)
 
 
 def drop(conn: sa.Connection, host: str, kind: str, ids: Iterable[str]) -> int:
     """These items shall no longer be on the host; its new version."""
-    return _record(conn, host, kind, ids, gone=True)
+    return _of_one(conn, host, kind, ids, gone=True)
+
+
+def _of_one(conn: sa.Connection, host: str, kind: str, ids: Iterable[str], *, gone: bool) -> int:
+    wanted = dict.fromkeys(ids, gone)
+    return record(conn, {(host, kind): wanted})[host] if wanted else version_of(conn, host)
+
+
+def record(conn: sa.Connection, changed: Mapping[tuple[str, str], Mapping[str, bool]]) -> dict[str, int]:
+    """Many items of many hosts: (host, kind) -> item -> whether it leaves. The new version of each host, which rises by one.
+
+    The statements are as many for one host as for 500: what concerns everybody must not take a transaction of seconds.
+    """
+    versions: dict[str, int] = {}
+    hosts = sorted({host for host, _ in changed})
+    for start in range(0, len(hosts), 500):
+        part = hosts[start : start + 500]
+        new = _next_versions(conn, part)
+        versions.update(new)
+        _write_items(conn, new, {key: items for key, items in changed.items() if key[0] in new})
+    return versions
+
+
+def _write_items(conn: sa.Connection, new: Mapping[str, int], changed: Mapping[tuple[str, str], Mapping[str, bool]]) -> None:
+    rows: list[dict[str, Any]] = [
+        {"host": host, "kind": kind, "item_id": item_id, "version": new[host], "gone": gone}
+        for (host, kind), items in changed.items()
+        for item_id, gone in sorted(items.items())
+    ]
+    known: set[tuple[str, str, str]] = set()
+    ids = sorted({row["item_id"] for row in rows})
+    for start in range(0, len(ids), 500):
+        query = sa.select(_items.c.host, _items.c.kind, _items.c.item_id).where(
+            _items.c.host.in_(list(new)), _items.c.item_id.in_(ids[start : start + 500])
+        )
+        known.update((host, kind, item_id) for host, kind, item_id in conn.execute(query))
+    there = [row for row in rows if (row["host"], row["kind"], row["item_id"]) in known]
+    if there:
+        conn.execute(_MOVE, [{f"the_{name}": value for name, value in row.items()} for row in there])
+    added = [row for row in rows if not row["gone"] and (row["host"], row["kind"], row["item_id"]) not in known]
+    if added:
+        conn.execute(sa.insert(_items), added)
+
+
+_MOVE = (
+    sa.update(_items)
+    .where(
+        _items.c.host == sa.bindparam("the_host"),
+        _items.c.kind == sa.bindparam("the_kind"),
+        _items.c.item_id == sa.bindparam("the_item_id"),
+    )
+    .values(version=sa.bindparam("the_version"), gone=sa.bindparam("the_gone"))
+)
+
+
+def _next_versions(conn: sa.Connection, hosts: Sequence[str]) -> dict[str, int]:
+    """A host's row is the lock, taken in the order of names: changes of one host are numbered in the order in which they commit."""
+    query = sa.select(_hosts.c.host, _hosts.c.version).where(_hosts.c.host.in_(hosts)).order_by(_hosts.c.host).with_for_update()
+    found = {host: version for host, version in conn.execute(query)}
+    if len(found) < len(hosts):
+        insert_ignore(conn, _hosts, [{"host": host, "version": 0, "floor": 0} for host in hosts if host not in found])
+        found = {host: version for host, version in conn.execute(query)}
+    conn.execute(sa.update(_hosts).where(_hosts.c.host.in_(hosts)).values(version=_hosts.c.version + 1))
+    return {host: version + 1 for host, version in found.items()}
 
 
 def hosts_of(conn: sa.Connection, kind: str, item_id: str) -> list[str]:
@@ -81,9 +145,9 @@ def hosts_of(conn: sa.Connection, kind: str, item_id: str) -> list[str]:
     return list(conn.execute(query).scalars())
 
 
-def hosts(conn: sa.Connection) -> list[str]:
-    """All hosts that were ever told something and have not left."""
-    return list(conn.execute(sa.select(_hosts.c.host)).scalars())
+def hosts_far_ahead(conn: sa.Connection) -> list[str]:
+    """Hosts that have come so far that tombstones of theirs may go."""
+    return list(conn.execute(sa.select(_hosts.c.host).where(_hosts.c.version - _hosts.c.floor > 2 * KEEP_TOMBSTONES)).scalars())
 
 
 def version_of(conn: sa.Connection, host: str) -> int:
@@ -95,40 +159,12 @@ def changes(conn: sa.Connection, host: str, since: int) -> Changes:
     row = conn.execute(sa.select(_hosts.c.version, _hosts.c.floor).where(_hosts.c.host == host)).one_or_none()
     version, floor = row or (0, 0)
     full = since <= 0 or since > version or since < floor
+    if since == version and not full:
+        return Changes(version, full, ())  # what most hosts hear most of the time
     query = sa.select(_items.c.kind, _items.c.item_id, _items.c.gone).where(_items.c.host == host)
     query = query.where(_items.c.gone.is_(False)) if full else query.where(_items.c.version > since)
     items = tuple(Change(kind, item_id, gone) for kind, item_id, gone in conn.execute(query))
     return Changes(version, full, items)
-
-
-def _record(conn: sa.Connection, host: str, kind: str, ids: Iterable[str], *, gone: bool) -> int:
-    wanted = sorted(set(ids))
-    if not wanted:
-        return version_of(conn, host)
-    version = _next_version(conn, host)
-    mine = sa.and_(_items.c.host == host, _items.c.kind == kind)
-    for start in range(0, len(wanted), 500):
-        part = wanted[start : start + 500]
-        known = set(conn.execute(sa.select(_items.c.item_id).where(mine, _items.c.item_id.in_(part))).scalars())
-        if known:
-            row = sa.and_(mine, _items.c.item_id.in_(known))
-            conn.execute(sa.update(_items).where(row).values(version=version, gone=gone))
-        new = [item_id for item_id in part if item_id not in known]
-        if new and not gone:
-            rows = [
-                {"host": host, "kind": kind, "item_id": item_id, "version": version, "gone": False} for item_id in new
-            ]
-            conn.execute(sa.insert(_items), rows)
-    return version
-
-
-def _next_version(conn: sa.Connection, host: str) -> int:
-    """The host's row is the lock: changes of one host are numbered in the order in which they commit."""
-    bump = sa.update(_hosts).where(_hosts.c.host == host).values(version=_hosts.c.version + 1)
-    if not conn.execute(bump).rowcount:
-        insert_ignore(conn, _hosts, [{"host": host, "version": 0, "floor": 0}])
-        conn.execute(bump)
-    return version_of(conn, host)
 
 
 def forget_tombstones(conn: sa.Connection, host: str) -> None:
@@ -137,8 +173,8 @@ def forget_tombstones(conn: sa.Connection, host: str) -> None:
     if floor <= 0:
         return
     old = sa.and_(_items.c.host == host, _items.c.gone.is_(True), _items.c.version <= floor)
-    if conn.execute(sa.delete(_items).where(old)).rowcount:
-        conn.execute(sa.update(_hosts).where(_hosts.c.host == host).values(floor=floor))
+    conn.execute(sa.delete(_items).where(old))
+    conn.execute(sa.update(_hosts).where(_hosts.c.host == host).values(floor=floor))
 
 
 def forget_host(conn: sa.Connection, host: str) -> None:

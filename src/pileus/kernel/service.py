@@ -6,6 +6,8 @@ import dataclasses
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from pileus.kernel.pace import Pace
+
 if TYPE_CHECKING:
     from pileus.kernel.bus import Bus
     from pileus.kernel.config import Config
@@ -32,6 +34,7 @@ class Service:
     bus: Bus
     flows: FlowStarter
     loops: Nudger
+    pace: Pace = dataclasses.field(default_factory=Pace)
 
     @property
     def home(self) -> pathlib.Path:

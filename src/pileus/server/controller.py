@@ -82,7 +82,7 @@ def _nudge(loops: LoopRunner, payload: dict[str, Any]) -> None:
 def forget_tombstones(service: Service) -> None:
     """What went from a host long ago is no longer told to it."""
     with service.db.read() as conn:
-        hosts = desired.hosts(conn)
+        hosts = desired.hosts_far_ahead(conn)
     for host in hosts:
         with service.db.write(durable=False) as conn:
             desired.forget_tombstones(conn, host)

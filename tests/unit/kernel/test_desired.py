@@ -152,3 +152,33 @@ def test_a_host_that_pulls_while_others_change_misses_nothing(database_url):
     (has,) = [part for part in at_once(work, processes=4, threads=1) if part is not None]
     assert has == set(pull(db, 0).ids("port"))
     db.close()
+
+
+def test_changes_of_many_hosts_take_as_many_statements_as_those_of_one(db):
+    def statements(hosts):
+        count = 0
+
+        def note(*_args):
+            nonlocal count
+            count += 1
+
+        sa.event.listen(db.engine, "before_cursor_execute", note)
+        try:
+            with db.write() as conn:
+                desired.record(conn, {(host, "port"): {"a": False} for host in hosts})
+        finally:
+            sa.event.remove(db.engine, "before_cursor_execute", note)
+        return count
+
+    many = [f"h{number}" for number in range(100)]
+    statements(many)
+    assert statements(many) == statements(["h1"])
+
+
+def test_one_change_raises_the_version_of_each_of_its_hosts_by_one(db):
+    with db.write() as conn:
+        first = desired.record(conn, {("h1", "port"): {"a": False, "b": False}, ("h1", "network"): {"n": False}, ("h2", "port"): {"c": False}})
+        second = desired.record(conn, {("h1", "port"): {"a": True, "b": False}})
+        changes = desired.changes(conn, "h1", 1)
+    assert (first, second) == ({"h1": 1, "h2": 1}, {"h1": 2})
+    assert (changes.ids("port"), changes.ids("port", gone=True), changes.ids("network")) == (["b"], ["a"], [])

@@ -21,6 +21,8 @@ from pileus.kernel.loops import Loop
 _log = logging.getLogger(__name__)
 
 _START_AGAIN_SECONDS = 3.0
+_PULL_SECONDS = 300.0
+"""Nudges and the answers to reports say when there is something new: this is for the full compare."""
 _HALT_SECONDS = 60.0
 """How long guests may take to shut down when the whole host is halted."""
 
@@ -75,7 +77,7 @@ def assemble(env: AgentEnv) -> Agent:
         return lambda _subject: act() if calls.ready.is_set() else None
 
     loops = (
-        Loop("compute_desired", 30.0, when_ready(keeper.want_pull)),
+        Loop("compute_desired", _PULL_SECONDS, when_ready(keeper.want_pull)),
         Loop("compute_report", env.options.report_seconds, when_ready(keeper.want_report)),
         Loop("compute_hypervisor", 2.0, when_ready(look_after)),
         Loop("compute_tidy", 600.0, when_ready(keeper.tidy)),

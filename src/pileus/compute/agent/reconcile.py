@@ -16,6 +16,7 @@ from pileus.compute.wire import Desired, DesiredServer, PowerState, Report
 from pileus.kernel import clock
 from pileus.kernel.bus import Bus, BusTimeout, BusUnavailable, RemoteError
 from pileus.kernel.errors import Failure, Unavailable
+from pileus.kernel.pace import Due
 
 _log = logging.getLogger(__name__)
 
@@ -23,8 +24,8 @@ _CONTROLLER = "controller.compute"
 _QUIET_SECONDS = 60.0
 """How long a server that a call has named is left alone."""
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
-_FULL_EVERY = 10
-"""Every tenth pull by time is a full one."""
+_FULL_SECONDS = 240.0
+"""The first pull after so long is a full one."""
 _GATHER_SECONDS = 0.2
 _PULL_GAP_SECONDS = 1.0
 """Nudges come with every change, the calls have done the work by then: pulling once a second is enough."""
@@ -55,7 +56,8 @@ class Keeper:
         self._strays: set[str] = set()
         self._lost: set[str] = set()
         self._version = 0
-        self._pulls = 0
+        self._full = Due(_FULL_SECONDS)
+        self._speak = Due(0.0)
         self._pulled = False
         self._pulled_at = float("-inf")
         self._stopping = False
@@ -76,7 +78,9 @@ class Keeper:
         self._want(pull=True)
 
     def want_report(self) -> None:
-        self._want(report=True)
+        """By time: when the controller wants to hear of this host again."""
+        if self._speak.now():
+            self._want(report=True)
 
     def nudged(self, version: int) -> None:
         """The controller has this version; 0 means that the caller does not know."""
@@ -92,8 +96,7 @@ class Keeper:
 
     def pull(self) -> None:
         """Get what shall be here and make it so. Raises what the bus raises."""
-        full = self._version == 0 or self._pulls % _FULL_EVERY == 0
-        self._pulls += 1
+        full = self._version == 0 or self._full.now()
         self._pulled_at = clock.monotonic()
         here = (
             self._driver.states() if full else {}
@@ -117,6 +120,7 @@ class Keeper:
             self._remove_strays(set(here) - {server.id for server in desired.servers}, listed=bool(desired.servers))
             if rebooted:
                 self._remember_boot()
+            self._full.done()
         self._version = (
             desired.version if full or not desired.full else 0
         )  # a full answer that was not expected is asked for again
@@ -140,9 +144,13 @@ class Keeper:
             version=self._version,
             states=states,
             resources=self._driver.resources(),
-            seconds=self._report_seconds,
+            seconds=max(self._report_seconds, self._speak.seconds),
         )
-        self._bus.call(_CONTROLLER, "compute.report", report.to_dict(), timeout=10.0)
+        answer = self._bus.call(_CONTROLLER, "compute.report", report.to_dict(), timeout=10.0) or {}
+        self._speak.seconds = float(answer.get("seconds") or 0.0)
+        self._speak.done()
+        if answer.get("version", self._version) != self._version:
+            self._want(pull=True)
         for server_id, state in states.items():
             if state != "missing" and not self._calls.busy(server_id):
                 self._calls.expected[server_id] = state

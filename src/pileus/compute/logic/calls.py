@@ -38,20 +38,25 @@ def desired_state(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def report(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
-    """compute.report: the host is alive, this is what it has, and these are the states of its servers."""
+    """compute.report: the host is alive, this is what it has, and these are the states of its servers.
+
+    It hears which version it should have, and when to speak again. A report without news writes one time.
+    """
     told = Report.from_dict(payload)
     with service.db.read() as conn:
         known = host_store.node_of(conn, told.host)
         differing = _differing(conn, told)
+        version = desired.version_of(conn, told.host)
     with service.db.write(durable=False) as conn:
         hosts.seen(conn, told.host, host_store.COMPUTE)
-        hosts.record_resources(conn, told.host, told.resources, told.version)
+        hosts.record_resources(conn, told.host, told.resources, told.version, known)
         for server_id, power in differing.items():
             _agree(service, conn, server_id, power)
         wanted = hosts.inventory_of(service.options, vars(told.resources) | {"host": told.host})
         if known is None or known["inventory"] != wanted:
             after_commit(lambda: service.loops.nudge("providers"))
-    return {}
+    seconds = service.pace.next("compute", told.host, service.options.report_seconds, service.options.service_down_time / 4)
+    return {"version": version, "seconds": seconds}
 
 
 def _differing(conn: sa.Connection, told: Report) -> dict[str, str]:

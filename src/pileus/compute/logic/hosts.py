@@ -51,8 +51,10 @@ def seen(conn: sa.Connection, host: str, binary: str) -> None:
     insert_ignore(conn, SERVICES, [row])
 
 
-def record_resources(conn: sa.Connection, host: str, found: HostResources, version: int) -> None:
-    """Store what a host says it has."""
+def record_resources(
+    conn: sa.Connection, host: str, found: HostResources, version: int, known: Mapping[str, Any] | None = None
+) -> None:
+    """Store what a host says it has, where that is not `known` already."""
     now = clock.utcnow()
     values = {
         "hypervisor_hostname": found.hypervisor_hostname,
@@ -66,8 +68,10 @@ def record_resources(conn: sa.Connection, host: str, found: HostResources, versi
         "cpu_info": found.cpu_info,
         "uptime": found.uptime,
         "applied_version": version,
-        "updated_at": now,
     }
+    if known is not None and all(known[name] == value for name, value in values.items()):
+        return
+    values["updated_at"] = now
     if conn.execute(COMPUTE_NODES.update().where(COMPUTE_NODES.c.host == host).values(**values)).rowcount:
         return
     insert_ignore(conn, COMPUTE_NODES, [{**values, "uuid": ids.new_uuid(), "host": host, "created_at": now}])

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.compute.logic import hosts, placement, scheduler, states
+from pileus.compute.logic import hosts, outlook, placement, scheduler, states
 from pileus.compute.store import hosts as host_store
 from pileus.compute.store import servers as store
 from pileus.compute.store.tables import COMPUTE_NODES, SERVER_GROUP_MEMBERS, SERVER_GROUPS, SERVERS, SERVICES
@@ -41,13 +41,13 @@ def place(service: Service, context: Context, server: Row) -> host_store.Row:
     Raises `NoValidHost` or `Overtaken`. May be repeated: a claim that is there already is replaced.
     """
     wish, node = _wish(service, server)
+    wanted, required = scheduler.resources_of(server["flavor"]), scheduler.traits_of(server["flavor"], server["image"])
+    if node is None and not (required or wish.policy or wish.hints or wish.tried):
+        remembered = _by_memory(service, context, server, wish, wanted)
+        if remembered is not None:
+            return remembered
     found = placement.candidates(
-        service,
-        context,
-        scheduler.resources_of(server["flavor"]),
-        required=scheduler.traits_of(server["flavor"], server["image"]),
-        provider=node["uuid"] if node else None,
-        limit=service.options.max_candidates,
+        service, context, wanted, required=required, provider=node["uuid"] if node else None, limit=service.options.max_candidates
     )
     with service.db.read() as conn:
         known = host_states(service, conn, found, wish)
@@ -58,22 +58,62 @@ def place(service: Service, context: Context, server: Row) -> host_store.Row:
         choice = scheduler.choose(service.options, wish, known)
     reasons = dict(choice.refused)
     for state in choice.hosts:
-        taken = placement.claim(
-            service,
-            context,
-            server["id"],
-            by_provider[state.provider].allocations,
-            project_id=server["project_id"],
-            user_id=server["user_id"],
-        )
-        if not taken:
+        if not _claim(service, context, server, by_provider[state.provider]):
             reasons[state.host] = "its room was taken meanwhile"
         elif _record(service, server, state, wish):
-            return {"host": state.host, "node": state.node, "provider": state.provider, "zone": state.zone}
+            return _found(state)
         else:
             reasons[state.host] = "the server group's policy does not allow it meanwhile"
     _add_silent_hosts(service, reasons, {state.host for state in known}, wish)
     raise NoValidHost(reasons)
+
+
+_TRIES = 3
+
+
+def _by_memory(
+    service: Service, context: Context, server: Row, wish: scheduler.Wish, wanted: Mapping[str, int]
+) -> host_store.Row | None:
+    """Place a server where there are many hosts by what is remembered of them; None when that does not do, or hosts are few."""
+    memory = outlook.memory(service)
+    seen = memory.recall(wanted)
+    if seen is None:
+        with memory.looking:
+            seen = memory.recall(wanted) or _look(service, context, wish, wanted)
+        if seen is None:
+            return None
+    for _ in range(_TRIES):
+        best = memory.pick(service.options, wish, wanted, seen)
+        if best is None:
+            return None
+        candidate = seen.candidates[best.provider]
+        with service.db.read() as conn:
+            now = host_states(service, conn, [candidate], wish)
+        fitting = scheduler.choose(service.options, wish, now).hosts
+        if fitting and _claim(service, context, server, candidate) and _record(service, server, fitting[0], wish):
+            return _found(fitting[0])
+    return None
+
+
+def _look(service: Service, context: Context, wish: scheduler.Wish, wanted: Mapping[str, int]) -> outlook.Outlook | None:
+    """Look at all hosts for those who ask for the same; None when they are few."""
+    with service.db.read() as conn:
+        if host_store.fewer_than(conn, outlook.FEW):
+            return None
+    found = placement.candidates(service, context, wanted, limit=service.options.max_candidates)
+    with service.db.read() as conn:
+        known = host_states(service, conn, found, wish)
+    seen = outlook.Outlook({candidate.provider: candidate for candidate in reversed(found)}, known)
+    return seen if outlook.memory(service).keep(wanted, seen) else None
+
+
+def _claim(service: Service, context: Context, server: Row, candidate: placement.Candidate) -> bool:
+    owner = {"project_id": server["project_id"], "user_id": server["user_id"]}
+    return placement.claim(service, context, server["id"], candidate.allocations, **owner)
+
+
+def _found(state: scheduler.HostState) -> host_store.Row:
+    return {"host": state.host, "node": state.node, "provider": state.provider, "zone": state.zone}
 
 
 def _wish(service: Service, server: Row) -> tuple[scheduler.Wish, host_store.Row | None]:

@@ -36,6 +36,11 @@ def nodes(conn: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Row]:
     return [dict(row) for row in conn.execute(query).mappings()]
 
 
+def fewer_than(conn: sa.Connection, number: int) -> bool:
+    """Whether there are fewer compute nodes, without counting thousands."""
+    return len(conn.execute(sa.select(COMPUTE_NODES.c.id).limit(number)).all()) < number
+
+
 def node_of(conn: sa.Connection, host: str) -> Row | None:
     found = nodes(conn, COMPUTE_NODES.c.host == host)
     return found[0] if found else None

@@ -8,6 +8,7 @@ user connects.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
@@ -30,6 +31,8 @@ _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(Request)
 _responses = msgspec.msgpack.Decoder(Response)
 _MAX_FRAME = 64 << 20
+_IDLE_SERVERS = 400
+"""To so many servers connections are kept open: thousands of hosts must not take all descriptors of a process."""
 _SENT = struct.Struct("!d")
 
 
@@ -41,7 +44,7 @@ class LocalBus(Bus):
         self._directory = directory
         self._servers: dict[str, Server] = {}
         self._listeners: list[tuple[socket.socket, pathlib.Path]] = []
-        self._idle: dict[str, list[socket.socket]] = {}
+        self._idle: collections.OrderedDict[str, list[socket.socket]] = collections.OrderedDict()
         self._lock = threading.Lock()
         self._casts: queue.SimpleQueue[tuple[Server, Request, float] | None] = queue.SimpleQueue()
         self._caster: threading.Thread | None = None
@@ -69,7 +72,10 @@ class LocalBus(Bus):
         listener.listen(128)
         path.with_suffix(".new").rename(path)
         self._listeners.append((listener, path))
-        threading.Thread(target=self._accept, args=(listener, server), name=f"bus {topic}", daemon=True).start()
+        self._start_accepting(listener, server)
+
+    def _start_accepting(self, listener: socket.socket, server: Server) -> None:
+        threading.Thread(target=self._accept, args=(listener, server), name=f"bus {server.topic}", daemon=True).start()
 
     def _accept(self, listener: socket.socket, server: Server) -> None:
         while not self._closed.is_set():
@@ -89,19 +95,23 @@ class LocalBus(Bus):
         try:
             with connection, contextlib.suppress(OSError, EOFError):
                 while not self._closed.is_set():
-                    frame = _receive(connection)
-                    (sent,) = _SENT.unpack_from(frame)
-                    request = _requests.decode(memoryview(frame)[_SENT.size :])
-                    if request.kind == "cast":
-                        self._enqueue(server, request, sent)  # a call after it on this connection does not wait for it
-                        continue
-                    late = Response(request.id, error=("Late", "the request came too late"))
-                    _send(connection, encoded(server.handle(request, sent) or late))
+                    self._answer_one(connection, server)
         except (msgspec.MsgspecError, struct.error):
             _log.warning("the bus got what is no request, and closes the connection")
         finally:
             with self._lock:
                 self._answering.discard(connection)
+
+    def _answer_one(self, connection: socket.socket, server: Server) -> None:
+        """Wait for one request of a connection and do what it asks."""
+        frame = _receive(connection)
+        (sent,) = _SENT.unpack_from(frame)
+        request = _requests.decode(memoryview(frame)[_SENT.size :])
+        if request.kind == "cast":
+            self._enqueue(server, request, sent)  # a call after it on this connection does not wait for it
+            return
+        late = Response(request.id, error=("Late", "the request came too late"))
+        _send(connection, encoded(server.handle(request, sent) or late))
 
     def close(self) -> None:
         self._closed.set()
@@ -225,10 +235,13 @@ class LocalBus(Bus):
     def _keep(self, path: pathlib.Path, connection: socket.socket) -> None:
         with self._lock:
             idle = self._idle.setdefault(str(path), [])
+            self._idle.move_to_end(str(path))
+            unused = [connection]
             if len(idle) < 32 and not self._closed.is_set():
                 idle.append(connection)
-                return
-        connection.close()
+                unused = self._idle.popitem(last=False)[1] if len(self._idle) > _IDLE_SERVERS else []
+        for each in unused:
+            each.close()
 
 
 def _copied(request: Request) -> Request:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from pileus.kernel.assembly import Agent, AgentEnv
 from pileus.kernel.errors import ConfigurationError
 from pileus.kernel.loops import Loop
@@ -11,10 +14,14 @@ from pileus.network.agent.secret import shared_secret
 from pileus.network.drivers.base import NetworkDriver, Settings
 from pileus.network.drivers.fake import FakeDriver
 
-_PULL_SECONDS = 10.0
+_AGAIN_SECONDS = 10.0
+_PULL_SECONDS = 120.0
+"""Nudges and the answers to heartbeats say when there is something new: this is for none of them."""
 _COMPARE_SECONDS = 180.0
-_REPORT_SECONDS = 30.0
+_REPORT_SECONDS = 120.0
+"""What changes is reported at once: this is for what the controller has lost."""
 _HEARTBEAT_SECONDS = 5.0
+"""At most so often; the controller says how often."""
 
 
 def assemble(env: AgentEnv) -> Agent:
@@ -34,14 +41,23 @@ def assemble(env: AgentEnv) -> Agent:
         keeper.stop()
         proxy.stop()
 
-    loops = (
+    return Agent(calls=calls_of(keeper), loops=loops_of(keeper), start=start, stop=stop, halt=driver.remove_everything, remove=driver.remove_everything)
+
+
+def calls_of(keeper: Keeper) -> dict[str, Callable[[dict[str, Any]], None]]:
+    """What is served on `agent.<host>`."""
+    return {"network.nudge": keeper.nudged, "network.taps": keeper.taps_changed}
+
+
+def loops_of(keeper: Keeper) -> tuple[Loop, ...]:
+    """What time says to the keeper."""
+    return (
+        Loop("network_again", _AGAIN_SECONDS, lambda _: keeper.want_again()),
         Loop("network_desired", _PULL_SECONDS, lambda _: keeper.want_pull()),
         Loop("network_compare", _COMPARE_SECONDS, lambda _: keeper.want_compare()),
         Loop("network_report", _REPORT_SECONDS, lambda _: keeper.want_report()),
         Loop("network_heartbeat", _HEARTBEAT_SECONDS, lambda _: keeper.heartbeat()),
     )
-    calls = {"network.nudge": keeper.nudged, "network.taps": keeper.taps_changed}
-    return Agent(calls=calls, loops=loops, start=start, stop=stop, halt=driver.remove_everything, remove=driver.remove_everything)
 
 
 def make_driver(env: AgentEnv) -> NetworkDriver:

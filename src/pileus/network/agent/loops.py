@@ -15,6 +15,7 @@ import msgspec
 
 from pileus.kernel import clock
 from pileus.kernel.bus import Bus, BusTimeout, BusUnavailable, RemoteError
+from pileus.kernel.pace import Due
 from pileus.network.drivers.base import HostState, Listener, NetworkDriver, Statuses, Touched
 from pileus.network.wire import DOWN, ERROR, AgentReport, Desired, MetadataOwner, Report, from_dict, to_dict
 
@@ -54,6 +55,7 @@ class Keeper:
         self._due = Touched()
         self._failed = Touched()
         self._said: dict[str, str] = {}
+        self._speak = Due(0.0)
         self._stopping = False
         self._threads: list[threading.Thread] = []
         self.applied_version = 0
@@ -88,6 +90,11 @@ class Keeper:
         """Ask the controller what changed, and try again what failed."""
         with self._changed:
             self._pull = True
+        self.want_again()
+
+    def want_again(self) -> None:
+        """Try again what failed."""
+        with self._changed:
             self._due |= self._failed
             self._failed = Touched()
             self._report_all = self._report_all or self._unsaid
@@ -108,7 +115,10 @@ class Keeper:
             self._changed.notify_all()
 
     def heartbeat(self) -> None:
-        """Say that the agents of this host live."""
+        """Say that the agents of this host live, when that is due; hear whether there is something new and when to speak again."""
+        if not self._speak.now():
+            return
+        self._speak.done()
         state = self._state
         counts = {
             "Linux bridge agent": {
@@ -126,13 +136,17 @@ class Keeper:
         }  # fmt: skip
         agents = [to_dict(AgentReport(agent_type=kind, binary=binary, configurations=counts[kind])) for kind, binary in self._agents]
         try:
-            self._bus.call(_CONTROLLER, "network.heartbeat", {"host": self._host, "agents": agents, "vtep": self._driver.vtep()})
+            answer = self._bus.call(_CONTROLLER, "network.heartbeat", {"host": self._host, "agents": agents, "vtep": self._driver.vtep()}) or {}
         except _UNREACHABLE as error:
             if not self._unheard:
                 _log.warning("the network controller hears no heartbeat: %s", error)
             self._unheard = True
+            self._speak.seconds = 0.0
         else:
             self._unheard = False
+            self._speak.seconds = float(answer.get("seconds") or 0.0)
+            if answer.get("version", state.version) != state.version:
+                self.want_pull()
 
     def owner(self, kind: str, id_: str, address: str) -> MetadataOwner | None:
         """Whose instance has an address behind a router, or in an isolated network; None when nobody's we know."""

@@ -69,14 +69,28 @@ def place(conn: sa.Connection, options: Any, agent_type: str, column: sa.Column[
 
 @command
 def heartbeat(service: Service, host: str, reports: list[Mapping[str, Any]]) -> bool:
-    """Record that a host's agents live; True when one of them is new or was dead."""
+    """Record that a host's agents live; True when one of them is new or was dead. One statement when nothing else is new."""
     now = clock.utcnow()
-    woken = False
+    table = t.agents
+    with service.db.read() as conn:
+        known = {row.agent_type: row for row in conn.execute(_OF_HOST, {"host": host})}
+    new = [report for report in reports if _differs(known.get(str(report["agent_type"])), report)]
+    said = {str(report["agent_type"]) for report in reports}
+    alive = known and min(row.heartbeat_timestamp for row in known.values()) >= since_when_alive(service.options)
     with service.db.write(durable=False) as conn:
-        alive = set(alive_hosts(conn, service.options, None, enabled=False))
-        for report in reports:
-            woken |= _record(conn, service.options, host, report, now)
-    return woken or host not in alive
+        mine = sa.and_(table.c.host == host, table.c.agent_type.in_(said))
+        conn.execute(sa.update(table).where(mine).values(heartbeat_timestamp=now))
+        added = [_record(conn, service.options, host, report, now) for report in new]
+    return any(added) or not alive
+
+
+_OF_HOST = sa.select(t.agents.c.agent_type, t.agents.c.binary, t.agents.c.configurations, t.agents.c.heartbeat_timestamp).where(
+    t.agents.c.host == sa.bindparam("host")
+)
+
+
+def _differs(row: Any, report: Mapping[str, Any]) -> bool:
+    return row is None or (row.binary, row.configurations) != (str(report.get("binary", "")), dict(report.get("configurations") or {}))
 
 
 def _record(conn: sa.Connection, options: Any, host: str, report: Mapping[str, Any], now: dt.datetime) -> bool:

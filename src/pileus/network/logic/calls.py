@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.kernel import clock, ids
+from pileus.kernel import desired as kernel_desired
 from pileus.kernel.service import Service
 from pileus.network import wire
 from pileus.network.logic import agents, concerns, desired_state
@@ -23,11 +24,21 @@ def desired(service: Service, payload: Payload) -> Payload:
 
 
 def heartbeat(service: Service, payload: Payload) -> Payload:
-    """`network.heartbeat`: the agents of a host live. A new or returning one is given work by the loops."""
-    if agents.heartbeat(service, str(payload["host"]), list(payload["agents"])):
+    """`network.heartbeat`: the agents of a host live. A new or returning one is given work by the loops.
+
+    The host hears which version it should have, and when to speak again.
+    """
+    host = str(payload["host"])
+    if agents.heartbeat(service, host, list(payload["agents"])):
         service.loops.nudge("placement")
-    _note_vtep(service, str(payload["host"]), payload.get("vtep"))
-    return {}
+    _note_vtep(service, host, payload.get("vtep"))
+    with service.db.read() as conn:
+        version = kernel_desired.version_of(conn, host)
+    return {"version": version, "seconds": service.pace.next("network", host, _LEAST_SECONDS, service.options.agent_down_time / 4)}
+
+
+_LEAST_SECONDS = 5.0
+"""Between two heartbeats of a host of a small cloud."""
 
 
 @command

@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
 from pileus.kernel import clock, desired, ids, quota
+from pileus.kernel.bus import Bus
+from pileus.kernel.bus.later import Later
 from pileus.kernel.db import insert_ignore
 from pileus.kernel.service import Service
 from pileus.network import errors
@@ -30,17 +33,21 @@ class Change:
     conn: sa.Connection
     versions: dict[str, int] = dataclasses.field(default_factory=dict)
     events: bool = False
+    _urgent: set[str] = dataclasses.field(default_factory=set)
     _items: dict[tuple[str, str], dict[str, bool]] = dataclasses.field(default_factory=dict)
 
-    def touch(self, host: str, kind: str, ids: Iterable[str]) -> None:
-        """These items are new or different on the host."""
+    def touch(self, host: str, kind: str, ids: Iterable[str], *, soon: bool = False) -> None:
+        """These items are new or different on the host. `soon`: nobody waits for this host to have heard of it."""
         if host:
             self._items.setdefault((host, kind), {}).update(dict.fromkeys(ids, False))
+            if not soon:
+                self._urgent.add(host)
 
     def drop(self, host: str, kind: str, ids: Iterable[str]) -> None:
         """These items shall leave the host."""
         if host:
             self._items.setdefault((host, kind), {}).update(dict.fromkeys(ids, True))
+            self._urgent.add(host)
 
     def has(self, host: str, kind: str, ids: Iterable[str]) -> set[str]:
         """Which of the items the host has already, or gets with this change."""
@@ -70,19 +77,33 @@ class Change:
 
     def settle(self) -> None:
         """Write what was noted; afterwards `versions` is known. Happens by itself at the end."""
-        for host, kind in sorted(self._items):
-            noted = self._items[host, kind]
-            for gone, record in ((False, desired.touch), (True, desired.drop)):
-                ids = [id for id, leaves in noted.items() if leaves is gone]
-                if ids:
-                    self.versions[host] = record(self.conn, host, kind, ids)
+        self.versions |= desired.record(self.conn, {key: items for key, items in self._items.items() if items})
         self._items.clear()
+
+    def nudge(self) -> None:
+        """Tell the hosts: those that somebody waits for at once, the others one after another."""
+        later = {}
+        for host, version in self.versions.items():
+            if host in self._urgent:
+                self.service.bus.cast(f"agent.{host}", "network.nudge", {"version": version})
+            else:
+                later[host] = version
+        if later:
+            _later(self.service).nudge(later)
 
     def tell_compute(self, name: str, server: str, port: str | None, status: str = "completed") -> None:
         """Note an event for compute; a loop delivers it after the commit."""
         row = {"name": name, "server_uuid": server, "tag": port, "status": status, "created_at": clock.utcnow()}
         self.conn.execute(sa.insert(t.port_events), row)
         self.events = True
+
+
+_laters: weakref.WeakKeyDictionary[Bus, Later] = weakref.WeakKeyDictionary()
+
+
+def _later(service: Service) -> Later:
+    """One for each bus of this process: it knows what others have to tell the same hosts."""
+    return _laters.setdefault(service.bus, Later(service.bus, "network.nudge"))
 
 
 _DEADLOCKS = ("40P01", "40001")
@@ -126,8 +147,7 @@ def changing(service: Service) -> Iterator[Change]:
         change = Change(service, conn)
         yield change
         change.settle()
-    for host, version in change.versions.items():
-        service.bus.cast(f"agent.{host}", "network.nudge", {"version": version})
+    change.nudge()
     if change.events:
         service.loops.nudge("port_events")
 

@@ -107,15 +107,26 @@ def _leave_host(change: Change, host: str, before: PortState) -> None:
 
 
 def _touch_network(change: Change, before: PortState | None, after: PortState | None, left: Collection[str]) -> None:
-    """Leases, metadata owners and peers speak of ports with an active binding only."""
+    """Leases, metadata owners and peers speak of ports with an active binding only.
+
+    Leases and owners are wanted at once, where the network has its DHCP and routers, and so is a peer that goes or moves; of one more peer hosts
+    learn soon.
+    """
     if _in_network(before) == _in_network(after):
         return
     some = after or before
     if some is None:
         return
+    table = t.ports
+    serving = sa.select(table.c.host_id).where(table.c.network_id == some.network_id, table.c.device_owner.in_(_SERVING)).distinct()
+    urgent = set(change.conn.execute(serving).scalars())
+    new = before is None or not before.host
     for host in change.hosts_with("network", [some.network_id]):
         if host not in left:
-            change.touch(host, "network", [some.network_id])
+            change.touch(host, "network", [some.network_id], soon=new and host not in urgent)
+
+
+_SERVING = ("network:dhcp", "network:router_interface", "network:router_gateway")
 
 
 def _in_network(state: PortState | None) -> Any:
@@ -129,7 +140,7 @@ def _touch_groups(change: Change, before: PortState | None, after: PortState | N
     new = after.groups if after else frozenset()
     same_addresses = before and after and (before.ips, before.pairs) == (after.ips, after.pairs)
     changed = (old ^ new) if same_addresses else (old | new)
-    members_changed(change, changed)
+    members_changed(change, changed, soon=_only_joins(before, after))
     if after and after.hosts and new:
         wanted = new | remotes(change.conn, new)
         for host in sorted(after.hosts):
@@ -141,15 +152,25 @@ def _touch_groups(change: Change, before: PortState | None, after: PortState | N
             drop_unneeded_groups(change, host, needless)
 
 
-def members_changed(change: Change, groups: Iterable[str]) -> None:
-    """Addresses joined or left these groups: hosts that have a group which a rule refers to must learn of it."""
+def _only_joins(before: PortState | None, after: PortState | None) -> bool:
+    """Whether no group loses an address."""
+    if before is None or after is None:
+        return before is None
+    return before.groups <= after.groups and before.ips <= after.ips and set(before.pairs) <= set(after.pairs)
+
+
+def members_changed(change: Change, groups: Iterable[str], *, soon: bool = False) -> None:
+    """Addresses joined or left these groups: hosts that have a group which a rule refers to must learn of it.
+
+    `soon`: none has left, so that no host lets anybody in who is no member any more.
+    """
     wanted = list(groups)
     if not wanted:
         return
     table = t.security_group_rules
     referred = set(change.conn.execute(sa.select(table.c.remote_group_id).where(table.c.remote_group_id.in_(wanted)).distinct()).scalars())
     for host, ids in change.hosts_with("group", [id for id in referred if id]).items():
-        change.touch(host, "group", ids)
+        change.touch(host, "group", ids, soon=soon)
 
 
 def remotes(conn: sa.Connection, groups: Iterable[str]) -> set[str]:

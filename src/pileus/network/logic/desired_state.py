@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -82,13 +82,18 @@ def networks(conn: sa.Connection, host: str, ids: Sequence[str], dns_domain: str
     for found in grouped(conn, query_taken, table.c.network_id, ids).values():
         for row in found:
             addresses.setdefault(row.port_id, []).append(row)
-    vteps = _vteps(conn)
+    vteps = _vteps(conn, {port.host_id for ports in bound.values() for port in ports})
     return [_network(row, host, subnets.get(row.id, []), bound.get(row.id, []), addresses, vteps, dns_domain) for row in rows]
 
 
-def _vteps(conn: sa.Connection) -> dict[str, str]:
-    query = sa.select(t.agents.c.host, t.agents.c.vtep).where(t.agents.c.vtep != "")
-    return {row[0]: row[1] for row in conn.execute(query)}
+def _vteps(conn: sa.Connection, hosts: Collection[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    known = t.agents.c
+    names = sorted(hosts)
+    for start in range(0, len(names), 500):
+        query = sa.select(known.host, known.vtep).where(known.host.in_(names[start : start + 500]), known.vtep != "").distinct()
+        found.update((host, vtep) for host, vtep in conn.execute(query))
+    return found
 
 
 def _network(

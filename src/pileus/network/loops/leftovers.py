@@ -1,4 +1,4 @@
-"""What nothing needs any longer: items of hosts that have no reason to have them, and old tombstones."""
+"""Items of hosts that have no reason to have them."""
 
 from __future__ import annotations
 
@@ -6,31 +6,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.kernel import desired
 from pileus.kernel.service import Service
 from pileus.network.logic.binding import TAP
 from pileus.network.logic.change import changing
 from pileus.network.store import tables as t
 
-_HOSTS = t.METADATA.tables["desired_hosts"]
-
-
 _ITEMS = t.METADATA.tables["desired_items"]
 
 
 def collect_leftovers(service: Service) -> int:
-    """Take from hosts what has no reason to be there, forget tombstones that no host needs; how many items were taken."""
-    taken = _take_unfounded(service)
-    with service.db.read() as conn:
-        hosts = list(conn.execute(sa.select(_HOSTS.c.host)).scalars())
-    for host in hosts:
-        with service.db.write(durable=False) as conn:
-            desired.forget_tombstones(conn, host)
-    return taken
+    """Take from hosts what has no reason to be there; how many items were taken.
 
-
-def _take_unfounded(service: Service) -> int:
-    """Commands keep hosts right by themselves; this is for what a fault left behind."""
+    Commands keep hosts right by themselves; this is for what a fault left behind.
+    """
     with service.db.read() as conn:
         unfounded = [row for reason in _REASONS for row in conn.execute(_without(*reason)).all()]
     if not unfounded:
