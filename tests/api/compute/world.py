@@ -11,6 +11,7 @@ from pileus.clients import Clients
 from pileus.clients.base import LocalBinding, PeerConflict, PeerInvalid, PeerNotFound
 from pileus.clients.placement import PlacementClient
 from pileus.compute.agent.calls import Calls
+from pileus.compute.agent.disks import HttpsCarrier
 from pileus.compute.agent.epochs import EpochBook
 from pileus.compute.drivers.fake import FakeDriver, FakeHost
 from pileus.compute.loops.providers import providers
@@ -182,6 +183,8 @@ class FakeNetworks:
                 raise PeerNotFound("Port could not be found.", status=404)
             if "update" in self.refuse:
                 raise self.refuse["update"]
+            if body.get("binding:host_id", self.ports[port_id].get("binding:host_id")) != self.ports[port_id].get("binding:host_id"):
+                body = {"status": "DOWN", **body}
             self.ports[port_id].update(body)
             if "binding:host_id" in body:
                 self.ports[port_id]["binding:vif_type"] = "tap" if body["binding:host_id"] else "unbound"
@@ -219,7 +222,7 @@ class World:
         options.setdefault("driver", "fake")
         self.client = make_client(ROOM, clients=clients, bus=self.bus, db_url=db_url, options=options)
         self.service = self.client.service
-        self.hosts = {}
+        self.hosts, self.calls = {}, {}
         self.auto_plug = True
         for number in range(1, hosts + 1):
             self.host(f"host{number}")
@@ -231,7 +234,9 @@ class World:
         driver = FakeDriver(home, FakeHost(hostname=name, address="127.0.0.1", **what), {}, {})
         driver.start(lambda server_id: None)
         calls = Calls(driver, EpochBook(home / "epochs.sqlite"), self.images, self._wake)
+        calls.moves.carrier = HttpsCarrier(driver, "127.0.0.1", 0, home)
         calls.ready.set()
+        self.calls[name] = calls
         self.bus.serve(f"agent.{name}", calls.methods())
         self.hosts[name] = driver
         self.report(name)
@@ -311,6 +316,9 @@ class World:
         return reply.json["allocations"]
 
     def close(self):
+        for calls in self.calls.values():
+            calls.jobs.drop_all()
+            calls.moves.carrier.stop()
         self.client.close()
         self.placement.close()
 

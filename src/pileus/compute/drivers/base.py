@@ -59,6 +59,11 @@ class ImageSource(Protocol):
 class ComputeDriver(Protocol):
     """What a hypervisor offers to the agent."""
 
+    @property
+    def address(self) -> str:
+        """How other hosts reach this one."""
+        ...
+
     def start(self, changed: Changed) -> None:
         """Connect and take up the servers that are there already."""
         ...
@@ -88,7 +93,7 @@ class ComputeDriver(Protocol):
         ...
 
     def destroy(self, server_id: str, *, keep_disks: bool = False) -> None:
-        """Remove the guest and everything that belongs to it; with `keep_disks` the directory stays. Succeeds when nothing is there."""
+        """Remove the guest and everything that belongs to it, a kept copy too; with `keep_disks` the directory stays. Succeeds when nothing is there."""
         ...
 
     def power(self, server_id: str, action: Action, doc: ServerDoc | None = None) -> None:
@@ -105,6 +110,30 @@ class ComputeDriver(Protocol):
 
     def document(self, server_id: str) -> ServerDoc | None:
         """The document the server was last made from, None when the host has none."""
+        ...
+
+    def disks(self, server_id: str) -> dict[str, int]:
+        """Name -> bytes of the disk files of a server whose guest does not run. ServerMissing when it has none here."""
+        ...
+
+    def read_disk(self, server_id: str, name: str, offset: int, most: int) -> tuple[int, bytes]:
+        """The next bytes of a disk file at or after `offset`, at most so many, and where they stand: holes are passed over. b"" at the end."""
+        ...
+
+    def write_disk(self, doc: ServerDoc, name: str, size: int, pieces: Iterator[tuple[int, bytes]]) -> None:
+        """Make a disk file of the server out of pieces as `read_disk` gives them; it counts only once it is whole. The image must be here."""
+        ...
+
+    def keep_copy(self, server_id: str) -> None:
+        """Keep the disks of a server that has no guest now as they are, beside those that will be changed. One that is kept already stays."""
+        ...
+
+    def restore_copy(self, server_id: str) -> None:
+        """Remove the guest and put the disks that were kept in the place of the present ones. Nothing happens when none were kept."""
+        ...
+
+    def drop_copy(self, server_id: str) -> None:
+        """Remove the disks that were kept. Nothing happens when there are none."""
         ...
 
     def console(self, server_id: str, lines: int | None) -> str:

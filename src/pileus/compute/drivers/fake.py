@@ -9,7 +9,7 @@ from __future__ import annotations
 import pathlib
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -55,6 +55,8 @@ class _Guest:
     state: PowerState = "missing"
     boots: int = 0
     stubborn: bool = False
+    disk: str = ""
+    copy: str | None = None
 
 
 @dataclass
@@ -105,6 +107,10 @@ class FakeDriver:
 
     # the contract
 
+    @property
+    def address(self) -> str:
+        return self._host.address
+
     def start(self, changed: Changed) -> None:
         self._changed = changed
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,7 +140,8 @@ class FakeDriver:
         self._enter("prepare")
         with self._lock:
             known = self._guests.get(doc.id)
-            self._keep(doc.id, _Guest(doc) if known is None else replace(known, doc=doc))
+            made = _Guest(doc, disk=f"made of {doc.image.id if doc.image else 'nothing'}")
+            self._keep(doc.id, made if known is None else replace(known, doc=doc))
 
     def create(self, doc: ServerDoc) -> None:
         self._enter("create")
@@ -174,6 +181,60 @@ class FakeDriver:
     def document(self, server_id: str) -> ServerDoc | None:
         guest = self._guests.get(server_id)
         return None if guest is None else guest.doc
+
+    def disks(self, server_id: str) -> dict[str, int]:
+        guest = self._guests.get(server_id)
+        if guest is None:
+            raise ServerMissing(f"Server {server_id} is not on this host.")
+        return {"disk": len(guest.disk.encode())}
+
+    def read_disk(self, server_id: str, name: str, offset: int, most: int) -> tuple[int, bytes]:  # noqa: ARG002 - one disk
+        self._enter("read_disk")
+        guest = self._guests.get(server_id)
+        if guest is None:
+            raise ServerMissing(f"Server {server_id} is not on this host.")
+        return offset, guest.disk.encode()[offset : offset + most]
+
+    def write_disk(self, doc: ServerDoc, name: str, size: int, pieces: Iterator[tuple[int, bytes]]) -> None:  # noqa: ARG002
+        self._enter("write_disk")
+        content = bytearray(size)
+        for at, data in pieces:
+            content[at : at + len(data)] = data
+        with self._lock:
+            if doc.id not in self._guests:
+                self._keep(doc.id, _Guest(doc, disk=content.decode()))
+
+    def write_inside(self, server_id: str, text: str) -> None:
+        """Let the guest write something to its disk."""
+        with self._lock:
+            self._keep(server_id, replace(self._guests[server_id], disk=text))
+
+    def read_inside(self, server_id: str) -> str:
+        """What is on the guest's disk."""
+        return self._guests[server_id].disk
+
+    def keep_copy(self, server_id: str) -> None:
+        self._enter("keep_copy")
+        with self._lock:
+            guest = self._guests.get(server_id)
+            if guest is None:
+                raise ServerMissing(f"Server {server_id} is not on this host.")
+            if guest.copy is None:
+                self._keep(server_id, replace(guest, copy=guest.disk))
+
+    def restore_copy(self, server_id: str) -> None:
+        self._enter("restore_copy")
+        with self._lock:
+            guest = self._guests.get(server_id)
+            if guest is not None and guest.copy is not None:
+                self._keep(server_id, replace(guest, disk=guest.copy, copy=None, state="missing"))
+
+    def drop_copy(self, server_id: str) -> None:
+        self._enter("drop_copy")
+        with self._lock:
+            guest = self._guests.get(server_id)
+            if guest is not None:
+                self._keep(server_id, replace(guest, copy=None))
 
     def console(self, server_id: str, lines: int | None) -> str:
         self._enter("console")

@@ -65,6 +65,10 @@ class LibvirtDriver:
         self._group: int | None = None
         self._disk_cache = "none"
 
+    @property
+    def address(self) -> str:
+        return self._settings.address
+
     def start(self, changed: Changed) -> None:
         self._instances.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._cache.start()
@@ -167,6 +171,33 @@ class LibvirtDriver:
 
     def document(self, server_id: str) -> ServerDoc | None:
         return self._files(server_id).document()
+
+    def disks(self, server_id: str) -> dict[str, int]:
+        found = {disk.path.name: disk.path.stat().st_size for disk in self._files(server_id).disks()}
+        if not found:
+            raise ServerMissing(f"Server {server_id} is not on this host.")
+        return found
+
+    def read_disk(self, server_id: str, name: str, offset: int, most: int) -> tuple[int, bytes]:
+        return self._files(server_id).read(name, offset, most)
+
+    def write_disk(self, doc: ServerDoc, name: str, size: int, pieces: Iterator[tuple[int, bytes]]) -> None:
+        image = None if doc.image is None else self._cached(doc.image.id)
+        self._files(doc.id).receive(name, size, pieces, image)
+
+    def keep_copy(self, server_id: str) -> None:
+        if self.document(server_id) is None:
+            raise ServerMissing(f"Server {server_id} is not on this host.")
+        self._files(server_id).keep_copy()
+
+    def restore_copy(self, server_id: str) -> None:
+        files = self._files(server_id)
+        if files.has_copy():
+            self.destroy(server_id, keep_disks=True)
+            files.restore_copy()
+
+    def drop_copy(self, server_id: str) -> None:
+        self._files(server_id).drop_copy()
 
     def console(self, server_id: str, lines: int | None) -> str:
         if self.state(server_id) == "missing":

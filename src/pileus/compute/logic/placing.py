@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,6 +42,47 @@ def place(service: Service, context: Context, server: Row) -> host_store.Row:
     Raises `NoValidHost` or `Overtaken`. May be repeated: a claim that is there already is replaced.
     """
     wish, node = _wish(service, server)
+    state = _settle(service, context, server, wish, node, lambda state: _record(service, server, state, wish))
+    return {"host": state.host, "node": state.node, "provider": state.provider, "zone": state.zone}
+
+
+def place_move(
+    service: Service,
+    context: Context,
+    server: Row,
+    *,
+    target: str | None,
+    ignored: frozenset[str],
+    forced: bool,
+    record: Callable[[scheduler.HostState], None],
+) -> None:
+    """Choose another host for a server and claim it there; `record` writes it down. `server` has the flavor that it shall have.
+
+    Group, zone, aggregates and hints count as for a new server. Raises `NoValidHost`.
+    """
+    asked = {"host": target, "forced": forced}
+    wish, node = _wish(service, {**server, "placement": asked})
+    wish = replace(wish, ignored=ignored)
+
+    def accept(state: scheduler.HostState) -> bool:
+        with service.db.write(durable=False) as conn:
+            if wish.policy in {"anti-affinity", "affinity"} and not _group_agrees(conn, server, state, wish):
+                return False
+        record(state)
+        return True
+
+    _settle(service, context, {**server, "placement": asked}, wish, node, accept)
+
+
+def _settle(
+    service: Service,
+    context: Context,
+    server: Row,
+    wish: scheduler.Wish,
+    node: host_store.Row | None,
+    record: Callable[[scheduler.HostState], bool],
+) -> scheduler.HostState:
+    """Claim the best host that agrees. Raises `NoValidHost`."""
     found = placement.candidates(
         service,
         context,
@@ -53,7 +95,7 @@ def place(service: Service, context: Context, server: Row) -> host_store.Row:
         known = host_states(service, conn, found, wish)
     by_provider = {candidate.provider: candidate for candidate in reversed(found)}
     if (server["placement"] or {}).get("forced"):
-        choice = scheduler.Choice([state for state in known if state.host not in wish.tried], {})
+        choice = scheduler.Choice([state for state in known if state.host not in wish.tried | wish.ignored], {})
     else:
         choice = scheduler.choose(service.options, wish, known)
     reasons = dict(choice.refused)
@@ -68,8 +110,8 @@ def place(service: Service, context: Context, server: Row) -> host_store.Row:
         )
         if not taken:
             reasons[state.host] = "its room was taken meanwhile"
-        elif _record(service, server, state, wish):
-            return {"host": state.host, "node": state.node, "provider": state.provider, "zone": state.zone}
+        elif record(state):
+            return state
         else:
             reasons[state.host] = "the server group's policy does not allow it meanwhile"
     _add_silent_hosts(service, reasons, {state.host for state in known}, wish)
