@@ -6,7 +6,8 @@ that a controller and an agent of neighbouring releases understand each other.
 
 Bus `agent.<host>`, all calls idempotent and carrying `id` and `epoch`:
 `compute.prepare` `compute.create` `compute.resume` `compute.destroy` `compute.power` `compute.console` `compute.state` `compute.nudge`,
-for moves `compute.offer` `compute.withdraw` `compute.keep_copy` `compute.restore_copy` `compute.drop_copy`.
+for moves `compute.offer` `compute.withdraw` `compute.keep_copy` `compute.restore_copy` `compute.drop_copy`, for live ones `compute.receive`
+`compute.received` `compute.send` `compute.abort_send` `compute.hurry_send`.
 Bus `controller.compute`: `compute.desired` `compute.report` `compute.wake`, all with `host`: a node is heard for its own alone (kernel.bus.sender).
 """
 

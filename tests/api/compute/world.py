@@ -17,6 +17,7 @@ from pileus.compute.drivers.fake import FakeDriver, FakeHost
 from pileus.compute.loops.providers import providers
 from pileus.compute.room import ROOM
 from pileus.compute.wire import Report
+from pileus.kernel import clock
 from pileus.kernel.bus import LocalBus
 from pileus.kernel.testing import ADMIN, MEMBER, PROJECT, SERVICE, make_client
 from pileus.placement.room import ROOM as PLACEMENT
@@ -68,6 +69,7 @@ class FakeNetworks:
         self.networks = {}
         self.subnets = {}
         self.ports = {}
+        self.bindings = {}
         self.groups = {
             DEFAULT_GROUP: {"id": DEFAULT_GROUP, "name": "default", "tenant_id": PROJECT, "security_group_rules": []},
             WEB_GROUP: {"id": WEB_GROUP, "name": "web", "tenant_id": PROJECT, "security_group_rules": []},
@@ -190,6 +192,38 @@ class FakeNetworks:
                 self.ports[port_id]["binding:vif_type"] = "tap" if body["binding:host_id"] else "unbound"
             return copy.deepcopy(self.ports[port_id])
 
+    def create_port_binding(self, port_id, host, **others):
+        with self.lock:
+            self.calls.append("create binding")
+            if "bind" in self.refuse:
+                raise self.refuse["bind"]
+            if port_id not in self.ports:
+                raise PeerNotFound("Port could not be found.", status=404)
+            prepared = self.bindings.setdefault(port_id, [])
+            if host in prepared or self.ports[port_id]["binding:host_id"] == host:
+                raise PeerConflict("Binding for port exists.", status=409)
+            prepared.append(host)
+            return {"host": host, "status": "INACTIVE"}
+
+    def activate_port_binding(self, port_id, host):
+        with self.lock:
+            self.calls.append("activate binding")
+            if port_id not in self.ports:
+                raise PeerNotFound("Port could not be found.", status=404)
+            if self.ports[port_id]["binding:host_id"] == host:
+                return
+            if host not in self.bindings.get(port_id, []):
+                raise PeerNotFound("Binding could not be found.", status=404)
+            self.bindings[port_id] = [self.ports[port_id]["binding:host_id"]]
+            self.ports[port_id]["binding:host_id"] = host
+
+    def delete_port_binding(self, port_id, host):
+        with self.lock:
+            self.calls.append("delete binding")
+            prepared = self.bindings.get(port_id, [])
+            if host in prepared:
+                prepared.remove(host)
+
     def delete_port(self, port_id):
         with self.lock:
             self.calls.append("delete port")
@@ -282,6 +316,21 @@ class World:
             if idle > 1 or not self._flows_wait():
                 return
             threading.Event().wait(0.05)
+
+    def pause(self, condition=lambda: True, seconds=0.05):
+        """Give threads of hosts a moment, or as long as a condition needs."""
+        for _ in range(400):
+            threading.Event().wait(seconds)
+            if condition():
+                return
+        raise AssertionError("nothing happens")
+
+    def later(self):
+        """Let flows that wait go on at once."""
+        from pileus.kernel.flows.store import FLOWS
+
+        with self.service.db.write() as conn:
+            conn.execute(FLOWS.update().where(FLOWS.c.state == "ready").values(wake_at=clock.utcnow()))
 
     def _flows_wait(self):
         from pileus.kernel.flows.store import FLOWS

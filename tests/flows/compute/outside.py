@@ -7,9 +7,12 @@ import fcntl
 import functools
 import pathlib
 import pickle
+import socket
+import threading
 
 from pileus.compute.agent.calls import Calls
 from pileus.compute.agent.epochs import EpochBook
+from pileus.compute.agent.tunnel import make_directory
 from pileus.compute.drivers.fake import FakeDriver, FakeHost
 from tests.api.compute.world import FakeImages, FakeNetworks, World
 
@@ -36,7 +39,7 @@ class StoredNetworks(FakeNetworks):
 
     def __getattribute__(self, name):
         found = super().__getattribute__(name)
-        if not name.startswith(("list_", "show_", "create_", "update_", "delete_")):
+        if not name.startswith(("list_", "show_", "create_", "update_", "delete_", "activate_")):
             return found
 
         @functools.wraps(found)
@@ -66,6 +69,27 @@ class StoredCarrier:
 
     def stop(self):
         pass
+
+    @contextlib.contextmanager
+    def ends(self, gangway, server_id, offer):
+        make_directory(gangway)
+        path = gangway.directory / "guest"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+            listener.listen(1)
+            threading.Thread(target=self.welcome, args=(listener, pathlib.Path(offer["home"])), daemon=True).start()
+            yield gangway.directory
+        path.unlink(missing_ok=True)
+
+    def welcome(self, listener, home):
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rwb") as stream:
+                packed = stream.read(int(stream.readline()))
+                with host_at(home) as (driver, _calls):
+                    driver.arrive(packed)
+                stream.write(b"welcome\n")
 
     def fetch(self, job, doc, offer):
         with host_at(pathlib.Path(offer["home"])) as (source, _calls):

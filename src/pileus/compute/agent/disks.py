@@ -14,10 +14,12 @@ import http.client
 import http.server
 import logging
 import pathlib
+import socket
 import ssl
 import struct
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from cryptography import x509
@@ -25,8 +27,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pileus.compute.agent import tunnel
 from pileus.compute.agent.jobs import Job
-from pileus.compute.drivers.base import ComputeDriver, DriverFailed
+from pileus.compute.drivers.base import ComputeDriver, DriverFailed, Gangway
 from pileus.compute.wire import ServerDoc
 from pileus.kernel import clock
 
@@ -52,6 +55,10 @@ class Carrier(Protocol):
 
     def fetch(self, job: Job, doc: ServerDoc, offer: Mapping[str, Any]) -> None:
         """Fetch the disks that another host offers. Slow; raises `DriverFailed`."""
+        ...
+
+    def ends(self, gangway: Gangway, server_id: str, offer: Mapping[str, Any]) -> AbstractContextManager[pathlib.Path]:
+        """Local sockets by the gangway's names that lead to those of the host that made the offer; their directory."""
         ...
 
     def stop(self) -> None:
@@ -104,16 +111,40 @@ class HttpsCarrier:
             with _patiently(job, lambda name=name: self._open(offer, f"/{doc.id}/{name}")) as answer:
                 self._driver.write_disk(doc, name, int(size), _pieces(job, answer, int(size)))
 
-    def _open(self, offer: Mapping[str, Any], path: str) -> http.client.HTTPResponse:
+    def ends(self, gangway: Gangway, server_id: str, offer: Mapping[str, Any]) -> AbstractContextManager[pathlib.Path]:
+        def connect(name: str) -> socket.socket:
+            connection = self._reach(offer)
+            head = f"CONNECT /{server_id}/{name} HTTP/1.0\r\nAuthorization: Bearer {offer['token']}\r\n\r\n"
+            connection.sendall(head.encode())
+            said = b""
+            while not said.endswith(b"\r\n\r\n"):
+                byte = connection.recv(1)  # not one byte of what follows
+                if not byte:
+                    break
+                said += byte
+            if b" 200 " not in said.partition(b"\r\n")[0]:
+                connection.close()
+                raise DriverFailed(f"{offer['address']} does not take the server: {said.decode(errors='replace')[:80]}")
+            return connection
+
+        return tunnel.local_ends(gangway, connect)
+
+    def _reach(self, offer: Mapping[str, Any]) -> ssl.SSLSocket:
+        """A connection to the host that made the offer, and to nobody else."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE  # who it is the fingerprint says, which came over the bus
-        connection = http.client.HTTPSConnection(offer["address"], offer["port"], timeout=_SECONDS, context=context)
-        connection.connect()
-        shown = connection.sock.getpeercert(binary_form=True) or b""
+        plain = socket.create_connection((offer["address"], offer["port"]), timeout=_SECONDS)
+        connection = context.wrap_socket(plain)
+        shown = connection.getpeercert(binary_form=True) or b""
         if not hmac.compare_digest(hashlib.sha256(shown).hexdigest(), offer["fingerprint"]):
             connection.close()
-            raise DriverFailed(f"{offer['address']} is not the host that offered the disks.")
+            raise DriverFailed(f"{offer['address']} is not the host that made the offer.")
+        return connection
+
+    def _open(self, offer: Mapping[str, Any], path: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection(offer["address"], offer["port"], timeout=_SECONDS)
+        connection.sock = self._reach(offer)
         connection.request("GET", path, headers={"Authorization": f"Bearer {offer['token']}", "Connection": "close"})
         answer = connection.getresponse()
         if answer.status != http.client.OK:
@@ -193,14 +224,13 @@ def _exactly(answer: http.client.HTTPResponse, count: int) -> bytes:
 
 def _handler(carrier: HttpsCarrier, driver: ComputeDriver) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
-        """GET /<server> names the disks, GET /<server>/<disk> is one."""
+        """GET /<server> names the disks, GET /<server>/<disk> is one, CONNECT /<server>/<socket> leads to a socket of the hypervisor."""
 
         timeout = _SECONDS
 
         def do_GET(self) -> None:
             server_id, _, name = self.path.strip("/").partition("/")
-            scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-            if scheme != "Bearer" or not carrier.allows(server_id, token):
+            if not self._allowed(server_id):
                 self.send_error(http.client.FORBIDDEN)
                 return
             sizes = driver.disks(server_id)
@@ -213,12 +243,33 @@ def _handler(carrier: HttpsCarrier, driver: ComputeDriver) -> type[http.server.B
                 self.wfile.write("\n".join(f"{disk} {size}" for disk, size in sizes.items()).encode())
                 return
             offset = 0
-            while carrier.allows(server_id, token):
+            while self._allowed(server_id):
                 at, data = driver.read_disk(server_id, name, offset, _PIECE)
                 self.wfile.write(_HEAD.pack(at if data else sizes[name], len(data)) + data)
                 if not data:
                     return
                 offset = at + len(data)
+
+        def do_CONNECT(self) -> None:
+            server_id, _, name = self.path.strip("/").partition("/")
+            path = driver.gangway(server_id).sockets.get(name) if self._allowed(server_id) else None
+            if path is None:
+                self.send_error(http.client.FORBIDDEN)
+                return
+            try:
+                inside = tunnel.reach(path)
+            except OSError as error:
+                _log.warning("what comes for server %s finds no %s: %s", server_id, name, error)
+                self.send_error(http.client.BAD_GATEWAY)
+                return
+            self.send_response_only(http.client.OK)
+            self.end_headers()
+            tunnel.join(self.connection, inside)
+            self.close_connection = True
+
+        def _allowed(self, server_id: str) -> bool:
+            scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+            return scheme == "Bearer" and carrier.allows(server_id, token)
 
         def log_message(self, format: str, *arguments: Any) -> None:
             _log.debug(format, *arguments)

@@ -8,6 +8,7 @@ from typing import Any
 from pileus.compute.api import schemas as s
 from pileus.compute.api.common import server_of, target
 from pileus.compute.errors import BadRequest, Refused
+from pileus.compute.logic import moves
 from pileus.compute.store import moves as store
 from pileus.compute.store.tables import MIGRATIONS
 from pileus.kernel import clock
@@ -120,7 +121,7 @@ def list_server_migrations(call: Call) -> Json:
     placed = call.allows(f"{_SERVER_RULE}:index:host", target(row))
     with call.service.db.read() as conn:
         found = store.of_server(conn, row["id"], *_GOES_ON)
-    return {"migrations": [_progress(call, move, placed=placed) for move in found]}
+    return {"migrations": [_progress(call, entry, placed=placed) for entry in found]}
 
 
 @operations("GET", _OF_SERVER + "/{migration_id}", rule=f"{_SERVER_RULE}:show", late=True, versions="2.23-")
@@ -137,6 +138,40 @@ def show_server_migration(call: Call) -> Json:
     if move["status"] not in store.IN_PROGRESS:
         raise NotFound(f"Live migration {number} for server {row['id']} is not in progress.")
     return {"migration": _progress(call, move, placed=True)}
+
+
+FORCE = s.wrap("force_complete", {"type": "null"})
+
+
+@operations(
+    "POST",
+    _OF_SERVER + "/{migration_id}/action",
+    action="force_complete",
+    rule=f"{_SERVER_RULE}:force_complete",
+    late=True,
+    status=202,
+    body=FORCE,
+    waits=True,
+    versions="2.22-",
+)
+def force_complete(call: Call) -> None:
+    """Let a live migration come to its end, at the cost of a pause of the guest"""
+    row = server_of(call)
+    moves.force_complete(call.service, call.context, row, call.params["migration_id"])
+
+
+@operations(
+    "DELETE",
+    _OF_SERVER + "/{migration_id}",
+    rule=f"{_SERVER_RULE}:delete",
+    late=True,
+    status=202,
+    versions="2.24-",
+)
+def abort(call: Call) -> None:
+    """Call a live migration off"""
+    row = server_of(call)
+    moves.abort(call.service, call.context, row, call.params["migration_id"], early=call.at_least(2, 65))
 
 
 _AMOUNTS = tuple(f"{what}_{part}_bytes" for what in ("memory", "disk") for part in ("total", "processed", "remaining"))

@@ -223,7 +223,6 @@ _REFUSED = {
     "shelve": ("os-shelve:shelve", "Servers cannot be shelved by this release."),
     "unshelve": ("os-shelve:unshelve", "Servers cannot be shelved by this release."),
     "shelveOffload": ("os-shelve:shelve_offload", "Servers cannot be shelved by this release."),
-    "os-migrateLive": ("os-migrate-server:migrate_live", "Servers cannot be migrated by this release."),
     "restore": ("os-deferred-delete:restore", "Deleted servers are not kept, so none can be restored."),
     "trigger_crash_dump": ("servers:trigger_crash_dump", "Crash dumps cannot be triggered by this release."),
     "os-getVNCConsole": ("os-remote-consoles", "Remote consoles are not served by this release."),

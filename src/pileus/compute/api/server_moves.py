@@ -128,3 +128,44 @@ def revert_resize(call: Call) -> None:
     """Bring a server back to what it was before a resize or migration"""
     row = server_of(call)
     moves.revert(call.service, call.context, row["id"], unlocked=passes_lock(call, row))
+
+
+# -- live migration ---------------------------------------------------------------------------------------------------
+
+_BLOCK = {"block_migration": {"enum": [*s.BOOLEAN["enum"], "auto"]}, "host": _HOST_OR_NULL}
+LIVE = [
+    (
+        "2.1",
+        _body(
+            "os-migrateLive",
+            {"block_migration": s.BOOLEAN, "disk_over_commit": s.BOOLEAN, "host": _HOST_OR_NULL},
+            ("block_migration", "disk_over_commit", "host"),
+        ),
+    ),
+    ("2.25", _body("os-migrateLive", _BLOCK, ("block_migration", "host"))),
+    ("2.30", _body("os-migrateLive", {**_BLOCK, "force": s.BOOLEAN}, ("block_migration", "host"))),
+    ("2.68", _body("os-migrateLive", _BLOCK, ("block_migration", "host"))),
+]
+_LIVE = "os_compute_api:os-migrate-server:migrate_live"
+
+
+@operations("POST", _PATH, action="os-migrateLive", rule=_LIVE, late=True, status=202, body=LIVE)
+def migrate_live(call: Call) -> None:
+    """Move a running server to another host without switching it off"""
+    row = server_of(call)
+    given = call.body["os-migrateLive"]
+    host = given["host"]
+    if host is not None:
+        call.authorize(target(row), rule=f"{_LIVE}:host")
+    block = given["block_migration"]
+    if block != "auto" and not s.boolean(block):
+        raise BadRequest(
+            f"{row['host']} is not on shared storage: Live migration can not be used without shared storage except a "
+            "booted from volume VM which does not have a local disk."
+        )
+    forced = s.lenient(given.get("force", False)) and call.at_least(2, 30)
+    if forced and host is None:
+        raise BadRequest("Can't force to a non-provided destination")
+    same = f"Unable to migrate instance ({row['id']}) to current host ({host})."
+    moves.check_target(call.service, host, row, missing=BadRequest, same=same)
+    moves.migrate_live(call.service, call.context, row["id"], host=host, forced=forced, unlocked=passes_lock(call, row))

@@ -6,7 +6,9 @@ serializes the calls of one server) and are idempotent: repeating one that has s
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from pileus.compute.wire import HostResources, PowerState, ServerDoc
@@ -54,6 +56,19 @@ class ImageSource(Protocol):
     def download(self, image_id: str) -> Iterator[bytes]:
         """The image's data, in pieces."""
         ...
+
+
+@dataclass(frozen=True)
+class Gangway:
+    """How a running guest leaves and enters a host: sockets that both hypervisors know by name.
+
+    On the source they lie in `directory` under their names; on the destination `sockets` says where what came through each goes. `owner` is the user and
+    group of guests' processes, None where they run as we do.
+    """
+
+    directory: pathlib.Path
+    sockets: Mapping[str, pathlib.Path]
+    owner: tuple[int, int] | None = None
 
 
 class ComputeDriver(Protocol):
@@ -122,6 +137,33 @@ class ComputeDriver(Protocol):
 
     def write_disk(self, doc: ServerDoc, name: str, size: int, pieces: Iterator[tuple[int, bytes]]) -> None:
         """Make a disk file of the server out of pieces as `read_disk` gives them; it counts only once it is whole. The image must be here."""
+        ...
+
+    def gangway(self, server_id: str) -> Gangway:
+        """The sockets through which this server comes or goes."""
+        ...
+
+    def receive(self, doc: ServerDoc) -> dict[str, Any]:
+        """Make what a running guest needs when it comes, its disks being prepared: network devices. What `send` must know of this host."""
+        ...
+
+    def send(self, server_id: str, there: Mapping[str, Any]) -> None:
+        """Let the guest go to the host that said `there`, while it runs; its files stay. Slow. DriverFailed: it runs on here as if nothing had been.
+
+        The sockets of its gangway lead there. Succeeds at once when the guest has left already.
+        """
+        ...
+
+    def sending(self, server_id: str) -> dict[str, int]:
+        """How far `send` is: bytes of memory and disk, in the API's names; {} when nothing is sent."""
+        ...
+
+    def abort_send(self, server_id: str) -> None:
+        """Let a `send` that goes on fail. Nothing happens when none goes on."""
+        ...
+
+    def hurry_send(self, server_id: str) -> None:
+        """Let the guest pause until it is there, so that a `send` comes to its end. Nothing happens when none goes on."""
         ...
 
     def keep_copy(self, server_id: str) -> None:

@@ -7,6 +7,7 @@ from pileus.compute.flows.build_server import BUILD_SERVER
 from pileus.compute.flows.change_power import CHANGE_POWER
 from pileus.compute.flows.delete_server import DELETE_SERVER
 from pileus.compute.flows.evacuate_server import EVACUATE_SERVER
+from pileus.compute.flows.live_migrate import LIVE_MIGRATE
 from pileus.compute.flows.migrate_server import MIGRATE_SERVER
 from pileus.compute.flows.rebuild_server import REBUILD_SERVER
 from pileus.kernel.flows import Flow
@@ -22,5 +23,6 @@ FLOWS: dict[str, Flow] = {
         MIGRATE_SERVER,
         CONFIRM_RESIZE,
         REVERT_RESIZE,
+        LIVE_MIGRATE,
     )
 }

@@ -13,6 +13,7 @@ from pileus.compute.store import hosts as host_store
 from pileus.compute.store import moves as store
 from pileus.compute.store import servers as server_store
 from pileus.kernel import ids
+from pileus.kernel.bus import BusTimeout, BusUnavailable, RemoteError
 from pileus.kernel.context import Context
 from pileus.kernel.errors import NotFound
 from pileus.kernel.service import Service
@@ -208,6 +209,62 @@ def _answer(
         number = actions.start(conn, context, server_id, action)
         given = {"epoch": epoch, "action": number, "migration": move["id"]}
         service.flows.start(conn, flow, resource_id=server_id, input=given, context=context)
+
+
+# -- live migration ---------------------------------------------------------------------------------------------------
+
+
+def migrate_live(
+    service: Service, context: Context, server_id: str, *, host: str | None, forced: bool, unlocked: bool
+) -> None:
+    """Begin to move a running server to another host. Raises `WrongState`, `ServerLocked`, `ServiceDown`."""
+    with service.db.write() as conn:
+        server = servers.locked_row(conn, server_id)
+        needed = states.check("os-migrateLive", server, ignore_lock=unlocked)
+        _check_up(service, conn, server)
+        details = {"host": host, "forced": forced, "vm_state": server["vm_state"]}
+        _begin(service, conn, context, server, store.LIVE, "queued", details, {"task_state": needed.task})
+
+
+def force_complete(service: Service, context: Context, server: Row, number: str) -> None:
+    """Let a live migration that does not come to its end do so. Raises `NotFound`, `BadRequest` in another status than running."""
+    move = _going_on(service, server, number)
+    if move["status"] != "running":
+        raise BadRequest(
+            f"Migration {number} state of instance {server['id']} is {move['status']}. Cannot force_complete while "
+            "the migration is in this state."
+        )
+    try:
+        service.bus.call(f"agent.{move['source_compute']}", "compute.hurry_send", {"id": server["id"]}, timeout=10.0)
+    except (BusTimeout, BusUnavailable, RemoteError) as error:
+        raise ServiceDown from error
+    with service.db.write() as conn:
+        actions.done(conn, context, server["id"], "live_migration_force_complete")
+
+
+def abort(service: Service, context: Context, server: Row, number: str, *, early: bool) -> None:
+    """Call a live migration off. `early`: also one that has not begun to run. Raises `NotFound`, `BadRequest`."""
+    move = _going_on(service, server, number)
+    if move["status"] not in (("queued", "preparing", "running") if early else ("running",)):
+        raise BadRequest(
+            f"Migration {number} state of instance {server['id']} is {move['status']}. Cannot abort while the migration "
+            "is in this state."
+        )
+    with service.db.write() as conn:
+        store.update(conn, move["id"], details={**move["details"], "aborted": True})
+        service.flows.cancel(conn, server["id"], ["live_migrate"])
+        actions.done(conn, context, server["id"], "live_migration_cancel")
+
+
+def _going_on(service: Service, server: Row, number: str) -> dict[str, Any]:
+    """The live migration of this number, if it is one of the server."""
+    if server["task_state"] != states.MIGRATING:
+        raise WrongState("force_complete or abort", server["id"], "task_state", server["task_state"])
+    with service.db.read() as conn:
+        move = store.get(conn, int(number)) if number.isdigit() and len(number) < 10 else None
+    if move is None or move["server_id"] != server["id"] or move["migration_type"] != store.LIVE:
+        raise NotFound(f"Migration {number} not found for server {server['id']}.")
+    return move
 
 
 # -- quota -----------------------------------------------------------------------------------------------------------
