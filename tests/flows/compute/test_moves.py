@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from pileus.compute.flows import common
+from pileus.compute.flows import common, live_migrate
 from pileus.compute.flows.answer_resize import CONFIRM_RESIZE, REVERT_RESIZE
 from pileus.compute.flows.delete_server import DELETE_SERVER
 from pileus.compute.flows.evacuate_server import EVACUATE_SERVER
+from pileus.compute.flows.live_migrate import LIVE_MIGRATE
 from pileus.compute.flows.migrate_server import MIGRATE_SERVER
 from pileus.compute.logic import power
-from pileus.compute.store import moves
+from pileus.compute.store import hosts, moves
 from pileus.compute.store.tables import SERVICES
 from pileus.kernel import quota
 from pileus.kernel.testing import ADMIN, MEMBER, PROJECT
+from tests.flows.compute.outside import host_at
 from tests.flows.compute.test_servers import fresh, row_of, world_of
 from tests.flows.harness import Plug, faults, finish, survive
 
@@ -23,6 +25,7 @@ CONTENT = "what the guest wrote"
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
     monkeypatch.setattr(common, "ASK_AFTER", -1.0)
+    monkeypatch.setattr(live_migrate, "_PLUG_SECONDS", 0.0)
 
 
 def booted(folder, hosts=2, **values):
@@ -67,8 +70,6 @@ def holds(world, consumer):
 
 
 def provider(service, host):
-    from pileus.compute.store import hosts
-
     with service.db.read() as conn:
         return hosts.node_of(conn, host)["uuid"]
 
@@ -241,3 +242,44 @@ def gone(service, server_id):
 @pytest.mark.parametrize("fault", faults(DELETE_SERVER), ids=str)
 def test_deleting_between_two_hosts_survives(fault, tmp_path):
     survive(Plug(DELETE_SERVER, begin_deletion, gone, lambda *_: None), fault, tmp_path)
+
+
+# -- live migration --------------------------------------------------------------------------------------------------
+
+
+def begin_live(folder):
+    world, server_id, _ = booted(folder)
+    act(world, server_id, "os-migrateLive", {"host": None, "block_migration": "auto"})
+    return handed_over(world, server_id)
+
+
+def arrived(service, server_id):
+    move, world = move_of(service, server_id), world_of(service)
+    assert (move["status"], row_of(service, server_id)["vm_state"]) == ("completed", "active")
+    check(service, server_id, move["dest_compute"], "running", elsewhere={})
+    assert holds(world, move["uuid"]) == {}
+    assert not any(world.networks.load().bindings.values())
+    once_booted(world, move["dest_compute"], server_id)
+
+
+def runs_on(service, server_id, message):
+    """Undone it runs where it was; but once it has left, there is only one way for it."""
+    move, world = move_of(service, server_id), world_of(service)
+    if move["status"] == "completed":
+        arrived(service, server_id)
+        return
+    assert (move["status"], row_of(service, server_id)["vm_state"]) == ("error", "active")
+    check(service, server_id, move["source_compute"], "running", elsewhere={})
+    assert holds(world, move["uuid"]) == {}
+    assert not any(world.networks.load().bindings.values())
+    once_booted(world, move["source_compute"], server_id)
+
+
+def once_booted(world, host, server_id):
+    with host_at(world.homes[host]) as (driver, _calls):
+        assert driver._guests[server_id].boots == 1
+
+
+@pytest.mark.parametrize("fault", faults(LIVE_MIGRATE), ids=str)
+def test_live_migration_survives(fault, tmp_path):
+    survive(Plug(LIVE_MIGRATE, begin_live, arrived, runs_on), fault, tmp_path)

@@ -17,7 +17,6 @@ from pileus.compute.drivers.base import (
     Action,
     Changed,
     DriverFailed,
-    HypervisorLost,
     ImageSource,
     NotPrepared,
     ServerMissing,
@@ -28,9 +27,10 @@ from pileus.compute.drivers.domain_xml import Machine, name_of, render
 from pileus.compute.drivers.host_facts import cpu_info, disk_space, memory, uptime
 from pileus.compute.drivers.image_cache import CachedImage, ImageCache
 from pileus.compute.drivers.instance_files import GIB, InstanceFiles
+from pileus.compute.drivers.libvirt_moves import Moves, failing
 from pileus.compute.wire import HostResources, ImageDoc, PowerState, ServerDoc
 from pileus.host import kvm, libvirtd, taps
-from pileus.host.libvirt import Hypervisor, LibvirtError, Lost, NoDomain
+from pileus.host.libvirt import Hypervisor, NoDomain
 from pileus.kernel import clock
 
 
@@ -51,7 +51,7 @@ class LibvirtSettings:
     image_keep_seconds: float = 86400.0
 
 
-class LibvirtDriver:
+class LibvirtDriver(Moves):
     """See the module and `base.ComputeDriver`."""
 
     def __init__(self, home: pathlib.Path, settings: LibvirtSettings) -> None:
@@ -63,6 +63,7 @@ class LibvirtDriver:
         self._hypervisor = Hypervisor(settings.uri or libvirtd.HOST_URI)
         self._kvm = False
         self._group: int | None = None
+        self._guest_user: tuple[int, int] | None = None
         self._disk_cache = "none"
 
     @property
@@ -72,7 +73,7 @@ class LibvirtDriver:
     def start(self, changed: Changed) -> None:
         self._instances.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._cache.start()
-        with _failing():
+        with failing():
             if not self._settings.uri and not libvirtd.host_has_one():
                 self._own = self._home / "libvirt"
             self._kvm = self._use_kvm()
@@ -105,7 +106,7 @@ class LibvirtDriver:
             raise NotPrepared(f"Server {doc.id} has no disks on this host.")
         if self.state(doc.id) in {"missing", "shutdown", "crashed"}:
             files.keep(doc)
-            with _failing():
+            with failing():
                 self._define(doc)
                 self._hypervisor.start(doc.id, paused=True)
 
@@ -116,12 +117,13 @@ class LibvirtDriver:
         files = self._files(server_id)
         doc = files.document()
         names = {nic.tap for nic in doc.nics} if doc else set()
-        with _failing():
+        with failing():
             with contextlib.suppress(NoDomain):
                 names |= self._taps_of(server_id)
                 self._hypervisor.kill(server_id)
                 self._hypervisor.undefine(server_id)
             self._unplug(names)
+        self._close_gangway(server_id)
         if not keep_disks:
             files.remove()
             self._forget_logs(server_id)
@@ -131,7 +133,7 @@ class LibvirtDriver:
         if not needed(server_id, action, state):
             return
         hypervisor = self._hypervisor
-        with _failing():
+        with failing():
             match action:
                 case "start":
                     self._boot(server_id, doc)
@@ -155,7 +157,7 @@ class LibvirtDriver:
                     hypervisor.start(server_id)
 
     def state(self, server_id: str) -> PowerState:
-        with _failing():
+        with failing():
             try:
                 return self._hypervisor.power(server_id)
             except NoDomain:
@@ -165,39 +167,12 @@ class LibvirtDriver:
         found: dict[str, PowerState] = {}
         for entry in self._instances.iterdir():
             found[entry.name] = "missing"
-        with _failing():
+        with failing():
             found.update(self._hypervisor.marked(str(self._home)))
         return found
 
     def document(self, server_id: str) -> ServerDoc | None:
         return self._files(server_id).document()
-
-    def disks(self, server_id: str) -> dict[str, int]:
-        found = {disk.path.name: disk.path.stat().st_size for disk in self._files(server_id).disks()}
-        if not found:
-            raise ServerMissing(f"Server {server_id} is not on this host.")
-        return found
-
-    def read_disk(self, server_id: str, name: str, offset: int, most: int) -> tuple[int, bytes]:
-        return self._files(server_id).read(name, offset, most)
-
-    def write_disk(self, doc: ServerDoc, name: str, size: int, pieces: Iterator[tuple[int, bytes]]) -> None:
-        image = None if doc.image is None else self._cached(doc.image.id)
-        self._files(doc.id).receive(name, size, pieces, image)
-
-    def keep_copy(self, server_id: str) -> None:
-        if self.document(server_id) is None:
-            raise ServerMissing(f"Server {server_id} is not on this host.")
-        self._files(server_id).keep_copy()
-
-    def restore_copy(self, server_id: str) -> None:
-        files = self._files(server_id)
-        if files.has_copy():
-            self.destroy(server_id, keep_disks=True)
-            files.restore_copy()
-
-    def drop_copy(self, server_id: str) -> None:
-        self._files(server_id).drop_copy()
 
     def console(self, server_id: str, lines: int | None) -> str:
         if self.state(server_id) == "missing":
@@ -205,7 +180,7 @@ class LibvirtDriver:
         return tail(self._files(server_id).console(), lines)
 
     def resources(self) -> HostResources:
-        with _failing():
+        with failing():
             _, version, cpus, memory_mb = self._hypervisor.facts()
             capabilities = self._hypervisor.capabilities()
             running = sum(1 for state in self._hypervisor.marked(str(self._home)).values() if state != "shutdown")
@@ -228,7 +203,7 @@ class LibvirtDriver:
         )
 
     def watch(self) -> None:
-        with _failing():
+        with failing():
             if self._own is not None:
                 libvirtd.ensure(self._own, kvm=self._kvm)
             self._hypervisor.connect()
@@ -246,7 +221,7 @@ class LibvirtDriver:
         deadline = clock.monotonic() + seconds
         while any(self.state(server_id) == "running" for server_id in running) and clock.monotonic() < deadline:
             clock.sleep(0.2)
-        with _failing():
+        with failing():
             for server_id, state in self.states().items():
                 if state != "missing":
                     names = self._taps_of(server_id)
@@ -263,6 +238,9 @@ class LibvirtDriver:
         self._let_go()
 
     # inside
+
+    def _vnc_address(self) -> str:
+        return self._settings.vnc_address
 
     def _let_go(self) -> None:
         """Disconnect, and end the daemons if they are ours."""
@@ -353,7 +331,7 @@ class LibvirtDriver:
                 user, group = (int(part.lstrip("+")) for part in label.split(":"))
                 if user == 0:
                     return
-                self._group = group
+                self._group, self._guest_user = group, (user, group)
         if self._group is None:
             return
         for directory in (self._home, self._instances, self._home / "images", self._home / "images" / "cache"):
@@ -392,14 +370,3 @@ def _takes_direct_io(directory: pathlib.Path) -> bool:
     finally:
         probe.unlink(missing_ok=True)
     return True
-
-
-@contextlib.contextmanager
-def _failing() -> Iterator[None]:
-    """Give the host's errors the driver's name."""
-    try:
-        yield
-    except Lost as error:
-        raise HypervisorLost(str(error)) from error
-    except (LibvirtError, libvirtd.LibvirtdError, taps.TapError) as error:
-        raise DriverFailed(str(error)) from error

@@ -114,7 +114,7 @@ def receive(run: Run) -> dict[str, Any]:
         raise Abort(f"{there['host']}: {error}") from error
     waited = clock.time() - run.results["bind"]["at"]
     missing = common.missing_ports(run, server["id"], set(run.results["bind"]["ports"]), ask=False)
-    if missing and common.ASK_AFTER <= waited < _PLUG_SECONDS and run.service.options.vif_plugging_timeout:
+    if missing and waited < _PLUG_SECONDS and run.service.options.vif_plugging_timeout:
         raise Wait(f"ports to be plugged: {', '.join(sorted(missing))}", 2.0)
     return {"offer": ready["offer"], "there": ready["there"]}
 
