@@ -111,6 +111,7 @@ class Moves:
         directory = self.gangway(server_id).directory
         with failing():
             xml = relocated(self._hypervisor.migratable(server_id), str(self._home), there["home"], there["vnc"])
+        try:
             self._hypervisor.migrate(
                 server_id,
                 f"qemu+unix:///system?socket={directory / 'libvirt'}",
@@ -118,6 +119,8 @@ class Moves:
                 disks=f"unix://{directory / 'disks'}",
                 xml=xml,
             )
+        except LibvirtError as error:  # also when it is the other libvirt that does not answer
+            raise DriverFailed(str(error)) from error
 
     def sending(self, server_id: str) -> dict[str, int]:
         try:
