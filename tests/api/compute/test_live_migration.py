@@ -121,6 +121,20 @@ def test_a_migration_that_fails_leaves_the_guest_running_where_it_was(world, whe
     assert all(not prepared for prepared in world.networks.bindings.values())
 
 
+def test_a_guest_that_is_lost_on_its_way_is_not_taken_for_arrived(world):
+    server_id, host = placed(world)
+    world.hosts[host].delay("send", 600.0)
+    world.act(server_id, "os-migrateLive", AUTO, as_=ADMIN, settle=False)
+    until(world, server_id, "running")
+    world.pause(lambda: world.hosts[host].sending(server_id))
+    world.hosts[host].happen(server_id, "missing")
+    world.hosts[host].abort_send(server_id)
+    until(world, server_id, "error")
+    assert world.server(server_id)["OS-EXT-SRV-ATTR:host"] == host
+    assert world.hosts[host].read_inside(server_id) == "what the guest wrote"
+    assert world.hosts[other(host)].states() == {}
+
+
 def test_a_server_deleted_on_its_way_is_gone_everywhere(world):
     server_id, host = placed(world)
     world.hosts[host].delay("send", 600.0)

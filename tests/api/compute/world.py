@@ -70,6 +70,7 @@ class FakeNetworks:
         self.subnets = {}
         self.ports = {}
         self.bindings = {}
+        self.prepared = []
         self.groups = {
             DEFAULT_GROUP: {"id": DEFAULT_GROUP, "name": "default", "tenant_id": PROJECT, "security_group_rules": []},
             WEB_GROUP: {"id": WEB_GROUP, "name": "web", "tenant_id": PROJECT, "security_group_rules": []},
@@ -203,6 +204,7 @@ class FakeNetworks:
             if host in prepared or self.ports[port_id]["binding:host_id"] == host:
                 raise PeerConflict("Binding for port exists.", status=409)
             prepared.append(host)
+            self.prepared.append(port_id)
             return {"host": host, "status": "INACTIVE"}
 
     def activate_port_binding(self, port_id, host):
@@ -298,6 +300,10 @@ class World:
         for port in self.networks.ports.values():
             if port["device_id"] and port["binding:host_id"] and port["status"] == "DOWN":
                 port["status"] = "ACTIVE"
+                events.append({"server_uuid": port["device_id"], "name": "network-vif-plugged", "tag": port["id"], "status": "completed"})
+        while self.networks.prepared:
+            port = self.networks.ports.get(self.networks.prepared.pop(), {})
+            if port.get("device_id"):
                 events.append({"server_uuid": port["device_id"], "name": "network-vif-plugged", "tag": port["id"], "status": "completed"})
         if events:
             self("POST", "/os-server-external-events", {"events": events}, as_=SERVICE)

@@ -136,6 +136,8 @@ def send(run: Run) -> dict[str, Any]:
         raise Abort(f"{source} went down during the migration.") from None
     if answer["state"] == "failed":
         raise Abort(answer["error"] or "The migration failed.")
+    if answer["state"] == "sent" and not _is_there(run, move, ("running", "paused")):
+        raise Abort("The guest was lost on its way; its disks are where they were.")
     with run.service.db.write(durable=False) as conn:
         if answer["progress"]:
             moves.update(conn, move["id"], progress=answer["progress"])
@@ -172,14 +174,19 @@ def _has_left(run: Run, move: Row) -> bool:
     """Ask the source to give up; whether it was too late. Of a source that is down the destination knows."""
     try:
         answer = common.call_host(run, move["source_compute"], "abort_send", token=move["details"]["token"])
-        return bool(answer["left"])
+        return bool(answer["left"]) and _is_there(run, move, ("running", "paused"))
     except HostFailed as error:
         raise Retry(2.0, f"{move['source_compute']}: {error}") from error
     except (BusTimeout, BusUnavailable) as error:
         if _is_up(run, move["source_compute"]):
             raise Retry(2.0, f"{move['source_compute']} does not answer") from error
+    return _is_there(run, move, ("running",))  # one that is still awaited there is paused
+
+
+def _is_there(run: Run, move: Row, powers: tuple[str, ...]) -> bool:
+    """Whether the destination has the guest."""
     try:
-        return bool(common.call_host(run, move["dest_compute"], "state")["power_state"] == "running")
+        return common.call_host(run, move["dest_compute"], "state")["power_state"] in powers
     except HostFailed:
         return False
 
