@@ -96,7 +96,6 @@ RESIZE = s.wrap(
     s.obj(
         {"flavorRef": {"type": ["string", "integer"], "minLength": 1}, "OS-DCF:diskConfig": s.DISK_CONFIG},
         ["flavorRef"],
-        additional=True,
     ),
 )
 
