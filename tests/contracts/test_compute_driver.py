@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pileus.compute.drivers.base import BadState, NotPrepared, ServerMissing
+from pileus.compute.drivers.base import BadState, DriverFailed, NotPrepared, ServerMissing
 from pileus.compute.drivers.fake import FakeDriver
 from pileus.compute.wire import HostResources
 from pileus.host import libvirtd
@@ -238,3 +238,102 @@ def test_taps_and_files_come_and_go_with_the_guest(tmp_path: pathlib.Path, image
     assert list((tmp_path / "libvirt/etc/qemu").rglob("*.xml")) == []
     driver.stop()
     libvirtd.stop(tmp_path / "libvirt")
+
+
+def pieces_of(driver: Any, server_id: str, name: str) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while True:
+        at, data = driver.read_disk(server_id, name, offset, 1 << 16)
+        if not data:
+            return
+        yield at, data
+        offset = at + len(data)
+
+
+def content_of(driver: Any, server_id: str) -> bytes:
+    content = bytearray(driver.disks(server_id)["disk"])
+    for at, data in pieces_of(driver, server_id, "disk"):
+        content[at : at + len(data)] = data
+    return bytes(content)
+
+
+def test_disks_are_read_in_pieces_and_made_of_them(driver: Any, images: Images) -> None:
+    doc = created(driver, images)
+    driver.power(doc.id, "stop")
+    driver.destroy(doc.id, keep_disks=True)
+    sizes = driver.disks(doc.id)
+    assert sizes["disk"] > 0
+    content = {name: dict(pieces_of(driver, doc.id, name)) for name in sizes}
+    driver.destroy(doc.id)
+    with pytest.raises(ServerMissing):
+        driver.disks(doc.id)
+    for name, size in sizes.items():
+        for _ in range(2):  # what has arrived is not made again
+            driver.write_disk(doc, name, size, iter(content[name].items()))
+    driver.prepare(doc)
+    assert driver.disks(doc.id) == sizes
+    driver.create(doc)
+    assert driver.state(doc.id) == "paused"
+
+
+def test_a_disk_that_does_not_come_whole_is_none(driver: Any, images: Images) -> None:
+    doc = server(images.add(EMPTY_DISK))
+    driver.fetch_images(doc, images)
+
+    def broken() -> Iterator[tuple[int, bytes]]:
+        yield 0, b"x" * 512
+        raise DriverFailed("the source is gone")
+
+    with pytest.raises(DriverFailed):
+        driver.write_disk(doc, "disk", 1024, broken())
+    with pytest.raises(ServerMissing):
+        driver.disks(doc.id)
+
+
+def test_a_kept_copy_takes_the_place_of_what_came_after(driver: Any, images: Images) -> None:
+    doc = created(driver, images)
+    driver.power(doc.id, "stop")
+    driver.destroy(doc.id, keep_disks=True)
+    before = content_of(driver, doc.id)
+    driver.keep_copy(doc.id)
+    driver.keep_copy(doc.id)
+    driver.prepare(replace(doc, flavor=replace(doc.flavor, root_gb=2)))
+    driver.create(doc)
+    for _ in range(2):
+        driver.restore_copy(doc.id)
+        assert driver.state(doc.id) == "missing"
+        assert content_of(driver, doc.id) == before
+    driver.create(doc)
+    driver.restore_copy(doc.id)
+    assert driver.state(doc.id) == "paused", "without a copy nothing happens"
+    driver.destroy(doc.id, keep_disks=True)
+    driver.keep_copy(doc.id)
+    driver.drop_copy(doc.id)
+    driver.drop_copy(doc.id)
+    driver.create(doc)
+    driver.restore_copy(doc.id)
+    assert driver.state(doc.id) == "paused"
+
+
+def test_a_guest_that_cannot_leave_runs_on(driver: Any, images: Images, tmp_path: pathlib.Path) -> None:
+    doc = created(driver, images)
+    driver.unfreeze(doc.id)
+    with pytest.raises(DriverFailed):
+        driver.send(doc.id, {"home": str(tmp_path), "vnc": "127.0.0.1"})  # its gangway leads nowhere
+    assert driver.state(doc.id) == "running"
+    assert driver.sending(doc.id) == {}
+    driver.abort_send(doc.id)
+    driver.hurry_send(doc.id)
+    assert driver.state(doc.id) == "running"
+
+
+def test_a_host_without_its_disks_receives_no_guest(driver: Any, images: Images) -> None:
+    with pytest.raises(NotPrepared):
+        driver.receive(server(images.add(EMPTY_DISK)))
+    doc = server(images.add(EMPTY_DISK))
+    driver.fetch_images(doc, images)
+    driver.prepare(doc)
+    for _ in range(2):
+        driver.receive(doc)
+    driver.destroy(doc.id)
+    assert not has_device(doc.nics[0].tap)

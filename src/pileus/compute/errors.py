@@ -78,3 +78,10 @@ class Refused(Forbidden):
 
 class NotBuilt(NotImplementedHere):
     """A part of the API that this release does not have; upstream answers so for drivers that cannot do it."""
+
+
+class ServiceDown(Conflict):
+    """The host that has the server does not answer, so the server cannot leave it in an orderly way."""
+
+    def __init__(self) -> None:
+        super().__init__("Service is unavailable at this time.")

@@ -34,6 +34,11 @@ class Options(AgentOptions, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     io_weight: Annotated[float, Doc("Weight of servers in work on a host; negative spreads them.")] = -1.0
     soft_affinity_weight: Annotated[float, Doc("Weight of the soft affinity policies of server groups.")] = 1.0
 
+    allow_resize_to_same_host: Annotated[bool, Doc("Whether a resize may leave a server on its host.")] = True
+    resize_confirm_window: Annotated[
+        int, Doc("After how long a resize that nobody confirms is confirmed by itself; 0 never.")
+    ] = 0
+
     build_deadline: Annotated[int, Doc("How long a build may take in all, image download included.")] = 3600
     vif_plugging_timeout: Annotated[int, Doc("How long a new guest waits for its ports; 0 does not wait.")] = 300
     vif_plugging_is_fatal: Annotated[bool, Doc("Whether a port that is not plugged in time fails the build.")] = True

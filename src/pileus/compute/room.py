@@ -24,6 +24,8 @@ ROOM = Room(
         "pileus.compute.api.keypairs",
         "pileus.compute.api.servers",
         "pileus.compute.api.server_actions",
+        "pileus.compute.api.server_moves",
+        "pileus.compute.api.migrations",
         "pileus.compute.api.server_metadata",
         "pileus.compute.api.server_tags",
         "pileus.compute.api.server_network",

@@ -5,7 +5,9 @@ the shape and raises `msgspec.ValidationError` with the path of the offending fi
 that a controller and an agent of neighbouring releases understand each other.
 
 Bus `agent.<host>`, all calls idempotent and carrying `id` and `epoch`:
-`compute.prepare` `compute.create` `compute.resume` `compute.destroy` `compute.power` `compute.console` `compute.state` `compute.nudge`.
+`compute.prepare` `compute.create` `compute.resume` `compute.destroy` `compute.power` `compute.console` `compute.state` `compute.nudge`,
+for moves `compute.offer` `compute.withdraw` `compute.keep_copy` `compute.restore_copy` `compute.drop_copy`, for live ones `compute.receive`
+`compute.received` `compute.send` `compute.abort_send` `compute.hurry_send`.
 Bus `controller.compute`: `compute.desired` `compute.report` `compute.wake`, all with `host`: a node is heard for its own alone (kernel.bus.sender).
 """
 
@@ -139,11 +141,12 @@ class ServerDoc(Wire):
 
 @dataclass(frozen=True, kw_only=True)
 class DesiredServer(Wire):
-    """One server that shall be on the host."""
+    """One server that shall be on the host. One that is `kept` is on its way between hosts: its files stay and the host starts nothing by itself."""
 
     id: str
     power_state: DesiredPower
     doc: ServerDoc
+    kept: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,6 +128,44 @@ class Hypervisor:
             if domain.hasManagedSaveImage(0):
                 domain.managedSaveRemove(0)
 
+    def migrate(self, uuid: str, to: str, *, memory: str, disks: str, xml: str) -> None:
+        """Move a running domain with its disks to another libvirt, at URI `to`, and forget it here.
+
+        `memory` and `disks` are the URIs of the two streams; `xml` is what the domain shall be there. Returns when it runs there.
+        """
+        flags = (
+            libvirt.VIR_MIGRATE_LIVE
+            | libvirt.VIR_MIGRATE_PEER2PEER
+            | libvirt.VIR_MIGRATE_PERSIST_DEST
+            | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+            | libvirt.VIR_MIGRATE_NON_SHARED_INC
+            | libvirt.VIR_MIGRATE_AUTO_CONVERGE
+        )
+        given = {
+            libvirt.VIR_MIGRATE_PARAM_URI: memory,
+            libvirt.VIR_MIGRATE_PARAM_DISKS_URI: disks,
+            libvirt.VIR_MIGRATE_PARAM_DEST_XML: xml,
+            libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: xml,
+        }
+        with self._domain(uuid) as domain:
+            domain.migrateToURI3(to, given, flags)
+
+    def migratable(self, uuid: str) -> str:
+        """The domain's XML as another libvirt can take it over."""
+        with self._domain(uuid) as domain:
+            xml: str = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE)
+            return xml
+
+    def job(self, uuid: str) -> dict[str, Any]:
+        """Numbers of the job that works on the domain, by libvirt's names; {} without one."""
+        with self._domain(uuid) as domain:
+            found: dict[str, Any] = domain.jobStats()
+            return {} if found.get("type") in {None, libvirt.VIR_DOMAIN_JOB_NONE} else found
+
+    def abort_job(self, uuid: str) -> None:
+        with self._domain(uuid) as domain:
+            domain.abortJob()
+
     def power(self, uuid: str) -> Power:
         with self._domain(uuid) as domain:
             return _power(domain)

@@ -73,6 +73,13 @@ def host_has_one() -> bool:
     return pathlib.Path("/run/systemd/system").is_dir()
 
 
+def host_socket() -> pathlib.Path:
+    """Where the host's own libvirt answers."""
+    return next(
+        (pathlib.Path(path) for path in _HOST_SOCKETS if _answers(pathlib.Path(path))), pathlib.Path(_HOST_SOCKETS[0])
+    )
+
+
 def ensure(directory: pathlib.Path, *, kvm: bool = False) -> Daemons:
     """Our own daemons, running: those that are dead or were never started are started. LibvirtdError when that fails.
 
@@ -111,7 +118,9 @@ def stop(directory: pathlib.Path) -> None:
         if target.startswith("/run/"):
             with contextlib.suppress(OSError):
                 pathlib.Path(target).rmdir()
-    for partition in pathlib.Path("/sys/fs/cgroup").glob("*/machine"):  # libvirt's, once per hierarchy; one with guests stays
+    for partition in pathlib.Path("/sys/fs/cgroup").glob(
+        "*/machine"
+    ):  # libvirt's, once per hierarchy; one with guests stays
         with contextlib.suppress(OSError):
             partition.rmdir()
 

@@ -11,11 +11,13 @@ from pileus.clients import Clients
 from pileus.clients.base import LocalBinding, PeerConflict, PeerInvalid, PeerNotFound
 from pileus.clients.placement import PlacementClient
 from pileus.compute.agent.calls import Calls
+from pileus.compute.agent.disks import HttpsCarrier
 from pileus.compute.agent.epochs import EpochBook
 from pileus.compute.drivers.fake import FakeDriver, FakeHost
 from pileus.compute.loops.providers import providers
 from pileus.compute.room import ROOM
 from pileus.compute.wire import Report
+from pileus.kernel import clock
 from pileus.kernel.bus import LocalBus
 from pileus.kernel.testing import ADMIN, MEMBER, PROJECT, SERVICE, make_client
 from pileus.placement.room import ROOM as PLACEMENT
@@ -67,6 +69,8 @@ class FakeNetworks:
         self.networks = {}
         self.subnets = {}
         self.ports = {}
+        self.bindings = {}
+        self.prepared = []
         self.groups = {
             DEFAULT_GROUP: {"id": DEFAULT_GROUP, "name": "default", "tenant_id": PROJECT, "security_group_rules": []},
             WEB_GROUP: {"id": WEB_GROUP, "name": "web", "tenant_id": PROJECT, "security_group_rules": []},
@@ -182,10 +186,45 @@ class FakeNetworks:
                 raise PeerNotFound("Port could not be found.", status=404)
             if "update" in self.refuse:
                 raise self.refuse["update"]
+            if body.get("binding:host_id", self.ports[port_id].get("binding:host_id")) != self.ports[port_id].get("binding:host_id"):
+                body = {"status": "DOWN", **body}
             self.ports[port_id].update(body)
             if "binding:host_id" in body:
                 self.ports[port_id]["binding:vif_type"] = "tap" if body["binding:host_id"] else "unbound"
             return copy.deepcopy(self.ports[port_id])
+
+    def create_port_binding(self, port_id, host, **others):
+        with self.lock:
+            self.calls.append("create binding")
+            if "bind" in self.refuse:
+                raise self.refuse["bind"]
+            if port_id not in self.ports:
+                raise PeerNotFound("Port could not be found.", status=404)
+            prepared = self.bindings.setdefault(port_id, [])
+            if host in prepared or self.ports[port_id]["binding:host_id"] == host:
+                raise PeerConflict("Binding for port exists.", status=409)
+            prepared.append(host)
+            self.prepared.append(port_id)
+            return {"host": host, "status": "INACTIVE"}
+
+    def activate_port_binding(self, port_id, host):
+        with self.lock:
+            self.calls.append("activate binding")
+            if port_id not in self.ports:
+                raise PeerNotFound("Port could not be found.", status=404)
+            if self.ports[port_id]["binding:host_id"] == host:
+                return
+            if host not in self.bindings.get(port_id, []):
+                raise PeerNotFound("Binding could not be found.", status=404)
+            self.bindings[port_id] = [self.ports[port_id]["binding:host_id"]]
+            self.ports[port_id]["binding:host_id"] = host
+
+    def delete_port_binding(self, port_id, host):
+        with self.lock:
+            self.calls.append("delete binding")
+            prepared = self.bindings.get(port_id, [])
+            if host in prepared:
+                prepared.remove(host)
 
     def delete_port(self, port_id):
         with self.lock:
@@ -219,7 +258,7 @@ class World:
         options.setdefault("driver", "fake")
         self.client = make_client(ROOM, clients=clients, bus=self.bus, db_url=db_url, options=options)
         self.service = self.client.service
-        self.hosts = {}
+        self.hosts, self.calls = {}, {}
         self.auto_plug = True
         for number in range(1, hosts + 1):
             self.host(f"host{number}")
@@ -231,7 +270,9 @@ class World:
         driver = FakeDriver(home, FakeHost(hostname=name, address="127.0.0.1", **what), {}, {})
         driver.start(lambda server_id: None)
         calls = Calls(driver, EpochBook(home / "epochs.sqlite"), self.images, self._wake)
+        calls.moves.carrier = HttpsCarrier(driver, "127.0.0.1", 0, home)
         calls.ready.set()
+        self.calls[name] = calls
         self.bus.serve(f"agent.{name}", calls.methods())
         self.hosts[name] = driver
         self.report(name)
@@ -260,6 +301,10 @@ class World:
             if port["device_id"] and port["binding:host_id"] and port["status"] == "DOWN":
                 port["status"] = "ACTIVE"
                 events.append({"server_uuid": port["device_id"], "name": "network-vif-plugged", "tag": port["id"], "status": "completed"})
+        while self.networks.prepared:
+            port = self.networks.ports.get(self.networks.prepared.pop(), {})
+            if port.get("device_id"):
+                events.append({"server_uuid": port["device_id"], "name": "network-vif-plugged", "tag": port["id"], "status": "completed"})
         if events:
             self("POST", "/os-server-external-events", {"events": events}, as_=SERVICE)
         return len(events)
@@ -277,6 +322,21 @@ class World:
             if idle > 1 or not self._flows_wait():
                 return
             threading.Event().wait(0.05)
+
+    def pause(self, condition=lambda: True, seconds=0.05):
+        """Give threads of hosts a moment, or as long as a condition needs."""
+        for _ in range(400):
+            threading.Event().wait(seconds)
+            if condition():
+                return
+        raise AssertionError("nothing happens")
+
+    def later(self):
+        """Let flows that wait go on at once."""
+        from pileus.kernel.flows.store import FLOWS
+
+        with self.service.db.write() as conn:
+            conn.execute(FLOWS.update().where(FLOWS.c.state == "ready").values(wake_at=clock.utcnow()))
 
     def _flows_wait(self):
         from pileus.kernel.flows.store import FLOWS
@@ -311,6 +371,9 @@ class World:
         return reply.json["allocations"]
 
     def close(self):
+        for calls in self.calls.values():
+            calls.jobs.drop_all()
+            calls.moves.carrier.stop()
         self.client.close()
         self.placement.close()
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import pathlib
 import pickle
+import socket
+import threading
 
 from pileus.compute.agent.calls import Calls
 from pileus.compute.agent.epochs import EpochBook
+from pileus.compute.agent.tunnel import make_directory
 from pileus.compute.drivers.fake import FakeDriver, FakeHost
-from tests.api.compute.world import FakeNetworks, World
+from tests.api.compute.world import FakeImages, FakeNetworks, World
 
-HOST = FakeHost(hostname="host1", address="127.0.0.1", vcpus=100, memory_mb=100_000, local_gb=1000)
+def size_of(name):
+    return FakeHost(hostname=name, address="127.0.0.1", vcpus=100, memory_mb=100_000, local_gb=1000)
 
 
 class StoredNetworks(FakeNetworks):
@@ -34,7 +39,7 @@ class StoredNetworks(FakeNetworks):
 
     def __getattribute__(self, name):
         found = super().__getattribute__(name)
-        if not name.startswith(("list_", "show_", "create_", "update_", "delete_")):
+        if not name.startswith(("list_", "show_", "create_", "update_", "delete_", "activate_")):
             return found
 
         @functools.wraps(found)
@@ -50,15 +55,60 @@ class StoredNetworks(FakeNetworks):
         return call
 
 
+class StoredCarrier:
+    """Disks go from file to file: no listener would outlive a call here."""
+
+    def __init__(self, driver, home):
+        self.driver, self.home = driver, home
+
+    def offer(self, server_id, token):
+        return {"home": str(self.home), "token": token}
+
+    def withdraw(self, server_id):
+        pass
+
+    def stop(self):
+        pass
+
+    @contextlib.contextmanager
+    def ends(self, gangway, server_id, offer):
+        make_directory(gangway)
+        path = gangway.directory / "guest"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+            listener.listen(1)
+            threading.Thread(target=self.welcome, args=(listener, pathlib.Path(offer["home"])), daemon=True).start()
+            yield gangway.directory
+        path.unlink(missing_ok=True)
+
+    def welcome(self, listener, home):
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rwb") as stream:
+                packed = stream.read(int(stream.readline()))
+                with host_at(home) as (driver, _calls):
+                    driver.arrive(packed)
+                stream.write(b"welcome\n")
+
+    def fetch(self, job, doc, offer):
+        with host_at(pathlib.Path(offer["home"])) as (source, _calls):
+            content = source.read_disk(doc.id, "disk", 0, 1 << 20)
+        self.driver.write_disk(doc, "disk", len(content[1]), iter([content]))
+
+
 @contextlib.contextmanager
 def host_at(home):
-    """The host as it is in its files now."""
-    driver = FakeDriver(home, HOST, {}, {})
+    """The host as it is in its files now: every call finds a new agent process."""
+    driver = FakeDriver(home, size_of(home.name), {}, {})
     driver.start(lambda server_id: None)
-    calls = Calls(driver, EpochBook(home / "epochs.sqlite"), None, lambda server_id: None)
+    calls = Calls(driver, EpochBook(home / "epochs.sqlite"), FakeImages(), lambda server_id: None)
     calls.ready.set()
+    calls.moves.carrier = StoredCarrier(driver, home)
     try:
         yield driver, calls
+        for job in list(calls.jobs._jobs.values()):
+            assert job.done.wait(30)
     finally:
         calls.jobs.drop_all()
         calls.book.close()
@@ -66,31 +116,41 @@ def host_at(home):
 
 
 class StoredWorld(World):
-    """One host and networks in files. Ports are plugged as soon as they are looked at."""
+    """Hosts and networks in files. Ports are plugged as soon as they are looked at."""
 
-    def __init__(self, folder):
-        super().__init__(db_url=f"sqlite:///{folder}/compute.sqlite")
-        self.home = folder / "host1"
+    def __init__(self, folder, hosts=1):
+        super().__init__(db_url=f"sqlite:///{folder}/compute.sqlite", hosts=hosts)
+        self.homes = {name: folder / name for name in self.hosts}
         networks = StoredNetworks(folder / "networks.pickle")
         self.networks = networks
         self.service.clients.network = lambda context: networks
-        self.bus.serve("agent.host1", {name: self._method(name) for name in self._names()})
+        for host, home in self.homes.items():
+            with host_at(home) as (_driver, calls):
+                names = list(calls.methods())
+            self.bus.serve(f"agent.{host}", {name: self._method(home, name) for name in names})
         self.flavor()
 
-    def _names(self):
-        with host_at(self.home) as (_driver, calls):
-            return list(calls.methods())
-
-    def _method(self, name):
+    def _method(self, home, name):
         def serve(payload):
-            with host_at(self.home) as (_driver, calls):
-                return calls.methods()[name](payload)
+            while True:  # its jobs are at their end when a call is: a step need not wait for them
+                with host_at(home) as (_driver, calls):
+                    answer = calls.methods()[name](payload)
+                if answer.get("state") not in {"fetching", "sending"}:
+                    return answer
 
         return serve
 
-    def guests(self):
-        with host_at(self.home) as (driver, _calls):
+    def guests(self, host="host1"):
+        with host_at(self.homes[host]) as (driver, _calls):
             return driver.states()
+
+    def write_inside(self, host, server_id, text):
+        with host_at(self.homes[host]) as (driver, _calls):
+            driver.write_inside(server_id, text)
+
+    def read_inside(self, host, server_id):
+        with host_at(self.homes[host]) as (driver, _calls):
+            return driver.read_inside(server_id)
 
     def ports(self):
         return self.networks.load().ports

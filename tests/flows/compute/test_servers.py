@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pileus.compute.flows import common
 from pileus.compute.flows.build_server import BUILD_SERVER
 from pileus.compute.flows.change_power import CHANGE_POWER
 from pileus.compute.flows.delete_server import DELETE_SERVER
@@ -23,23 +24,29 @@ def world_of(service):
     return WORLDS[service.db.url.database]
 
 
-def fresh(folder):
-    world = StoredWorld(folder)
+def fresh(folder, hosts=1):
+    world = StoredWorld(folder, hosts)
     # The network of these tests plugs a port as soon as it is made, and says so when it is asked.
     made = world.networks.create_port
 
     def create_and_plug(body):
         return made({**body, "status": "ACTIVE"})
 
-    world.service.clients.network = lambda context: _Plugging(world.networks, create_and_plug)
+    changed = world.networks.update_port
+
+    def update_and_plug(port_id, body):
+        return changed(port_id, {**body, "status": "ACTIVE"} if body.get("binding:host_id") else body)
+
+    world.service.clients.network = lambda context: _Plugging(world.networks, create_and_plug, update_and_plug)
     WORLDS[world.service.db.url.database] = world
     return world
 
 
 class _Plugging:
-    def __init__(self, networks, create_port):
+    def __init__(self, networks, create_port, update_port):
         self._networks = networks
         self.create_port = create_port
+        self.update_port = update_port
 
     def __getattr__(self, name):
         return getattr(self._networks, name)
@@ -79,10 +86,7 @@ def nothing_left(service, server_id, message):
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    from pileus.compute.flows import build_server
-
-    missing = build_server._missing
-    monkeypatch.setattr(build_server, "_missing", lambda run, server, *, ask: missing(run, server, ask=True))
+    monkeypatch.setattr(common, "ASK_AFTER", -1.0)
 
 
 @pytest.mark.parametrize("fault", faults(BUILD_SERVER), ids=str)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pileus.compute.agent.calls import Calls
+from pileus.compute.agent.disks import HttpsCarrier
 from pileus.compute.agent.epochs import EpochBook
 from pileus.compute.agent.options import AgentOptions
 from pileus.compute.agent.reconcile import Keeper
@@ -37,6 +38,7 @@ def assemble(env: AgentEnv) -> Agent:
     book = EpochBook(env.home / "agent" / "compute-epochs.sqlite")
     calls = Calls(driver, book, _Images(env), wake)
     keeper = Keeper(env.host, calls, env.bus, env.home, env.options.report_seconds)
+    calls.moves.carrier = HttpsCarrier(driver, driver.address, env.options.migration_port, env.home / "agent")
     calls.nudged = keeper.nudged
     stopping = threading.Event()
 
@@ -59,6 +61,7 @@ def assemble(env: AgentEnv) -> Agent:
         stopping.set()
         keeper.stop()
         calls.jobs.drop_all()
+        calls.moves.carrier.stop()
         if calls.ready.is_set():
             driver.stop()
         book.close()

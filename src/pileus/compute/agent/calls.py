@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from pileus.compute.agent.epochs import EpochBook
 from pileus.compute.agent.jobs import Job, Jobs
+from pileus.compute.agent.moves import MoveCalls
 from pileus.compute.drivers.base import (
     Action,
     ComputeDriver,
@@ -61,6 +62,7 @@ class Calls:
         self.expected: dict[str, PowerState] = {}
         self.ready = threading.Event()
         self.nudged: Callable[[int], None] = lambda _version: None
+        self.moves = MoveCalls(self)
         self._images = images
         self._downloads = threading.BoundedSemaphore(4)
         self._locks: dict[str, _Lock] = {}
@@ -78,6 +80,7 @@ class Calls:
             "compute.console": self.console,
             "compute.state": self.state,
             "compute.nudge": self.nudge,
+            **self.moves.methods(),
         }
 
     # the calls
@@ -85,7 +88,7 @@ class Calls:
     def prepare(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Disks and config drive. {"state": "ready" | "fetching" | "failed", "error"}; a later call learns how a download went."""
         doc = ServerDoc.from_dict(payload["doc"])
-        with self._entered(payload):
+        with self.entered(payload):
             self.book.back(doc.id)
             job = self.jobs.find(doc.id, "fetch")
             if job is not None and job.done.is_set():
@@ -94,11 +97,11 @@ class Calls:
                     return {"state": "failed", "error": job.error}
             elif job is not None:
                 return {"state": "fetching", "error": None}
-            if not self.driver.images_ready(doc):
-                self.jobs.ensure(doc.id, "fetch", lambda _job: self._fetch(doc))
+            if self.moves.missing(doc, payload) or not self.driver.images_ready(doc):
+                self.jobs.ensure(doc.id, "fetch", lambda job: self._fetch(job, doc, payload))
                 return {"state": "fetching", "error": None}
             try:
-                self._steadily(lambda: self.driver.prepare(doc))
+                self.steadily(lambda: self.driver.prepare(doc))
             except (ImageRefused, DriverFailed, NotPrepared) as failure:
                 return {"state": "failed", "error": failure.message}
         return {"state": "ready", "error": None}
@@ -106,29 +109,30 @@ class Calls:
     def create(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Network devices and guest, paused."""
         doc = ServerDoc.from_dict(payload["doc"])
-        with self._entered(payload):
-            self._steadily(lambda: self.driver.create(doc))
-            return self._settled(doc.id)
+        with self.entered(payload):
+            self.steadily(lambda: self.driver.create(doc))
+            return self.settled(doc.id)
 
     def resume(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Let a created guest run. One that died before its first moment (QEMU was killed, the host booted) is started; later it may do as it likes."""
         server_id = payload["id"]
-        with self._entered(payload):
-            if self._steadily(lambda: self.driver.state(server_id)) not in {"shutdown", "crashed"}:
-                self._steadily(lambda: self.driver.unfreeze(server_id))
+        with self.entered(payload):
+            if self.steadily(lambda: self.driver.state(server_id)) not in {"shutdown", "crashed"}:
+                self.steadily(lambda: self.driver.unfreeze(server_id))
             elif not self.book.has_begun(server_id):
-                self._steadily(lambda: self.driver.power(server_id, "start"))
+                self.steadily(lambda: self.driver.power(server_id, "start"))
             self.book.begun(server_id)
-            return self._settled(server_id)
+            return self.settled(server_id)
 
     def destroy(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Everything of the server goes, with `keep_disks` all but its directory."""
         server_id, keep_disks = payload["id"], bool(payload.get("keep_disks"))
-        with self._entered(payload):
+        with self.entered(payload):
             self.jobs.drop(server_id)
-            self._steadily(lambda: self.driver.destroy(server_id, keep_disks=keep_disks))
+            self.steadily(lambda: self.driver.destroy(server_id, keep_disks=keep_disks))
             self.expected.pop(server_id, None)
             if not keep_disks:
+                self.moves.removed(server_id)
                 self.book.gone(server_id)
         return {}
 
@@ -138,27 +142,28 @@ class Calls:
         if action not in POWER_ACTIONS:
             raise Invalid(f"'{action}' is not a power action.")
         doc = ServerDoc.from_dict(payload["doc"]) if payload.get("doc") else None
-        with self._entered(payload):
+        with self.entered(payload):
             if action in _IMMEDIATE:
                 self.jobs.drop(server_id)
-                self._steadily(lambda: self.driver.power(server_id, _IMMEDIATE[action], doc))
-                return {**self._settled(server_id), "done": True, "error": None}
-            job = self._steadily(lambda: self._graceful(payload, doc))
+                self.steadily(lambda: self.driver.power(server_id, _IMMEDIATE[action], doc))
+                self.book.begun(server_id)
+                return {**self.settled(server_id), "done": True, "error": None}
+            job = self.steadily(lambda: self._graceful(payload, doc))
             if job is not None and not job.done.is_set():
                 return {"power_state": self.driver.state(server_id), "done": False, "error": None}
-            return {**self._settled(server_id), "done": True, "error": None if job is None else job.error}
+            return {**self.settled(server_id), "done": True, "error": None if job is None else job.error}
 
     def console(self, payload: dict[str, Any]) -> dict[str, Any]:
         """{"output": the last `length` lines of the serial console}."""
-        self._wait_ready()
-        return {"output": self._steadily(lambda: self.driver.console(payload["id"], payload.get("length")))}
+        self.wait_ready()
+        return {"output": self.steadily(lambda: self.driver.console(payload["id"], payload.get("length")))}
 
     def state(self, payload: dict[str, Any]) -> dict[str, Any]:
         """{"power_state", "prepared": whether its files are here}."""
-        self._wait_ready()
+        self.wait_ready()
         server_id = payload["id"]
         return {
-            "power_state": self._steadily(lambda: self.driver.state(server_id)),
+            "power_state": self.steadily(lambda: self.driver.state(server_id)),
             "prepared": self.driver.document(server_id) is not None,
         }
 
@@ -197,9 +202,7 @@ class Calls:
         for server_id in [key for key in list(self._touched) if not self.touched_within(key, seconds)]:
             self._touched.pop(server_id, None)
 
-    # inside
-
-    def _steadily(self, act: Callable[[], _T]) -> _T:
+    def steadily(self, act: Callable[[], _T]) -> _T:
         """Act; when the hypervisor's service is away, see to it that it comes back and act again."""
         for seconds in _LOST_SECONDS:
             try:
@@ -212,27 +215,28 @@ class Calls:
         return act()
 
     @contextlib.contextmanager
-    def _entered(self, payload: dict[str, Any]) -> Iterator[None]:
+    def entered(self, payload: dict[str, Any]) -> Iterator[None]:
         """The server's lock, after its epoch was found current."""
-        self._wait_ready()
+        self.wait_ready()
         server_id, epoch = payload["id"], int(payload["epoch"])
         with self.locked(server_id):
             self.book.enter(server_id, epoch)
             self._touched[server_id] = clock.monotonic()
             yield
 
-    def _wait_ready(self) -> None:
+    def wait_ready(self) -> None:
         if not self.ready.wait(_START_SECONDS):
             raise DriverFailed("The hypervisor of this host is not ready.")
 
-    def _settled(self, server_id: str) -> dict[str, Any]:
+    def settled(self, server_id: str) -> dict[str, Any]:
         """The state after a call; it is known to the caller and need not be reported."""
-        state = self.expected[server_id] = self._steadily(lambda: self.driver.state(server_id))
+        state = self.expected[server_id] = self.steadily(lambda: self.driver.state(server_id))
         return {"power_state": state}
 
-    def _fetch(self, doc: ServerDoc) -> None:
+    def _fetch(self, job: Job, doc: ServerDoc, payload: dict[str, Any]) -> None:
         with self._downloads:
             self.driver.fetch_images(doc, self._images)
+            self.moves.fetch(job, doc, payload)
 
     def _graceful(self, payload: dict[str, Any], doc: ServerDoc | None) -> Job | None:
         """Press the power button; the job that waits for the guest, None when nothing is left to wait for."""
@@ -259,15 +263,15 @@ class Calls:
             with self.locked(server_id):
                 if job.cancelled.is_set():
                     return
-                off = self._steadily(lambda: self.driver.state(server_id)) != "running"
+                off = self.steadily(lambda: self.driver.state(server_id)) != "running"
                 now = clock.monotonic()
                 if off or now >= deadline:
-                    self._steadily(lambda: self._finish(server_id, doc, reboot=reboot))
-                    self._settled(server_id)
+                    self.steadily(lambda: self._finish(server_id, doc, reboot=reboot))
+                    self.settled(server_id)
                     return
                 if now >= press:
                     press = now + _PRESS_SECONDS
-                    self._steadily(lambda: self.driver.power(server_id, "press_power_button"))
+                    self.steadily(lambda: self.driver.power(server_id, "press_power_button"))
 
     def _finish(self, server_id: str, doc: ServerDoc | None, *, reboot: bool) -> None:
         """What follows once the guest is off or out of time; the caller holds the lock."""

@@ -25,6 +25,9 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     tb_cache_mb: Annotated[int, Doc("MiB of translated code that one emulated guest may keep.")] = 64
     vnc_address: Annotated[str, Doc("Address on which guests' screens are served by VNC.")] = "127.0.0.1"
     host_address: Annotated[str, Doc("Address of this host toward others; empty: that of its default route.")] = ""
+    migration_port: Annotated[
+        int, Doc("Port on which a host gives the disks of servers that leave it to the next host; 0: any free one.")
+    ] = 0
     image_cache_seconds: Annotated[float, Doc("How long an image that no server uses stays on a host.")] = 86400.0
     report_seconds: Annotated[float, Doc("How often a host reports when nothing changes.")] = 10.0
     fake_vcpus: Annotated[int, Doc("CPUs of a host with the fake driver.")] = 1000

@@ -116,7 +116,7 @@ class Keeper:
             if server_id in here or (not full and self._has(server_id)):
                 self._guarded(server_id, lambda server_id=server_id: self._remove(server_id))
         if full and desired.full:
-            self._lost = {server.id for server in desired.servers if self._is_lost(server.id)}
+            self._lost = {server.id for server in desired.servers if not server.kept and self._is_lost(server.id)}
             self._remove_strays(set(here) - {server.id for server in desired.servers}, listed=bool(desired.servers))
             if rebooted:
                 self._remember_boot()
@@ -238,6 +238,8 @@ class Keeper:
     def _take_up(self, wanted: DesiredServer, *, rebooted: bool) -> None:
         """Bring back a guest that the host has lost, and after a boot of the host those that ran."""
         server_id = wanted.id
+        if wanted.kept:
+            return  # the flow that moves it says what happens
         if self._calls.touched_within(server_id, _QUIET_SECONDS) or not self._calls.book.has_begun(server_id):
             return  # somebody works on it, it was destroyed, or it is still being built
         state = self._driver.state(server_id)
@@ -258,6 +260,7 @@ class Keeper:
         self._calls.jobs.drop(server_id)
         self._driver.destroy(server_id)
         self._calls.expected.pop(server_id, None)
+        self._calls.moves.removed(server_id)
         self._calls.book.gone(server_id)
 
     def _remove_strays(self, strays: set[str], *, listed: bool) -> None:

@@ -1,4 +1,4 @@
-"""Small resources: volumes of servers, migrations, passwords."""
+"""Small resources: volumes of servers, passwords."""
 
 from __future__ import annotations
 
@@ -50,31 +50,6 @@ def detach_volume(call: Call) -> None:
     """Detach a volume"""
     row = server_of(call)
     raise NotFound(f"Instance {row['id']} is not attached to volume {call.params['volume_id']}")
-
-
-@operations("GET", "/os-migrations", rule="os_compute_api:os-migrations:index")
-def list_migrations(call: Call) -> dict[str, Any]:  # noqa: ARG001 - there are none
-    """List migrations: none, servers stay on their hosts"""
-    return {"migrations": []}
-
-
-_MIGRATIONS = "/servers/{server_id}/migrations"
-
-
-@operations("GET", _MIGRATIONS, rule="os_compute_api:servers:migrations:index", late=True, versions="2.23-")
-def list_server_migrations(call: Call) -> dict[str, Any]:
-    """List the migrations of a server that go on"""
-    server_of(call)
-    return {"migrations": []}
-
-
-@operations(
-    "GET", _MIGRATIONS + "/{migration_id}", rule="os_compute_api:servers:migrations:show", late=True, versions="2.23-"
-)
-def show_server_migration(call: Call) -> None:
-    """Show a migration of a server"""
-    row = server_of(call)
-    raise NotFound(f"Migration {call.params['migration_id']} not found for server {row['id']}.")
 
 
 _PASSWORD = "/servers/{server_id}/os-server-password"

@@ -6,7 +6,9 @@ serializes the calls of one server) and are idempotent: repeating one that has s
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from pileus.compute.wire import HostResources, PowerState, ServerDoc
@@ -56,8 +58,26 @@ class ImageSource(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Gangway:
+    """How a running guest leaves and enters a host: sockets that both hypervisors know by name.
+
+    On the source they lie in `directory` under their names; on the destination `sockets` says where what came through each goes. `owner` is the user and
+    group of guests' processes, None where they run as we do.
+    """
+
+    directory: pathlib.Path
+    sockets: Mapping[str, pathlib.Path]
+    owner: tuple[int, int] | None = None
+
+
 class ComputeDriver(Protocol):
     """What a hypervisor offers to the agent."""
+
+    @property
+    def address(self) -> str:
+        """How other hosts reach this one."""
+        ...
 
     def start(self, changed: Changed) -> None:
         """Connect and take up the servers that are there already."""
@@ -88,7 +108,7 @@ class ComputeDriver(Protocol):
         ...
 
     def destroy(self, server_id: str, *, keep_disks: bool = False) -> None:
-        """Remove the guest and everything that belongs to it; with `keep_disks` the directory stays. Succeeds when nothing is there."""
+        """Remove the guest and everything that belongs to it, a kept copy too; with `keep_disks` the directory stays. Succeeds when nothing is there."""
         ...
 
     def power(self, server_id: str, action: Action, doc: ServerDoc | None = None) -> None:
@@ -105,6 +125,57 @@ class ComputeDriver(Protocol):
 
     def document(self, server_id: str) -> ServerDoc | None:
         """The document the server was last made from, None when the host has none."""
+        ...
+
+    def disks(self, server_id: str) -> dict[str, int]:
+        """Name -> bytes of the disk files of a server whose guest does not run. ServerMissing when it has none here."""
+        ...
+
+    def read_disk(self, server_id: str, name: str, offset: int, most: int) -> tuple[int, bytes]:
+        """The next bytes of a disk file at or after `offset`, at most so many, and where they stand: holes are passed over. b"" at the end."""
+        ...
+
+    def write_disk(self, doc: ServerDoc, name: str, size: int, pieces: Iterator[tuple[int, bytes]]) -> None:
+        """Make a disk file of the server out of pieces as `read_disk` gives them; it counts only once it is whole. The image must be here."""
+        ...
+
+    def gangway(self, server_id: str) -> Gangway:
+        """The sockets through which this server comes or goes."""
+        ...
+
+    def receive(self, doc: ServerDoc) -> dict[str, Any]:
+        """Make what a running guest needs when it comes, its disks being prepared: network devices. What `send` must know of this host."""
+        ...
+
+    def send(self, server_id: str, there: Mapping[str, Any]) -> None:
+        """Let the guest go to the host that said `there`, while it runs; its files stay. Slow. DriverFailed: it runs on here as if nothing had been.
+
+        The sockets of its gangway lead there. Succeeds at once when the guest has left already.
+        """
+        ...
+
+    def sending(self, server_id: str) -> dict[str, int]:
+        """How far `send` is: bytes of memory and disk, in the API's names; {} when nothing is sent."""
+        ...
+
+    def abort_send(self, server_id: str) -> None:
+        """Let a `send` that goes on fail. Nothing happens when none goes on."""
+        ...
+
+    def hurry_send(self, server_id: str) -> None:
+        """Let the guest pause until it is there, so that a `send` comes to its end. Nothing happens when none goes on."""
+        ...
+
+    def keep_copy(self, server_id: str) -> None:
+        """Keep the disks of a server that has no guest now as they are, beside those that will be changed. One that is kept already stays."""
+        ...
+
+    def restore_copy(self, server_id: str) -> None:
+        """Remove the guest and put the disks that were kept in the place of the present ones. Nothing happens when none were kept."""
+        ...
+
+    def drop_copy(self, server_id: str) -> None:
+        """Remove the disks that were kept. Nothing happens when there are none."""
         ...
 
     def console(self, server_id: str, lines: int | None) -> str:

@@ -6,11 +6,16 @@ most one row written. State survives a restart as guests would survive it.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
+import socket
 import sqlite3
+import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 
@@ -18,6 +23,7 @@ from pileus.compute.drivers.base import (
     Action,
     Changed,
     DriverFailed,
+    Gangway,
     ImageSource,
     NotPrepared,
     ServerMissing,
@@ -27,6 +33,7 @@ from pileus.compute.drivers.base import (
 from pileus.compute.wire import HostResources, PowerState, ServerDoc
 from pileus.kernel import clock
 
+_WELCOME_SECONDS = 3600.0
 _AFTER: Mapping[Action, PowerState] = {
     "start": "running",
     "stop": "shutdown",
@@ -55,6 +62,8 @@ class _Guest:
     state: PowerState = "missing"
     boots: int = 0
     stubborn: bool = False
+    disk: str = ""
+    copy: str | None = None
 
 
 @dataclass
@@ -80,6 +89,7 @@ class FakeDriver:
         self._lasting = dict(failures or {})
         self._path = home / "fake-hypervisor.sqlite"
         self._guests: dict[str, _Guest] = {}
+        self._sending: dict[str, threading.Event] = {}
         self._connection: sqlite3.Connection | None = None
 
     # knobs
@@ -104,6 +114,10 @@ class FakeDriver:
         self._changed(server_id)
 
     # the contract
+
+    @property
+    def address(self) -> str:
+        return self._host.address
 
     def start(self, changed: Changed) -> None:
         self._changed = changed
@@ -134,7 +148,8 @@ class FakeDriver:
         self._enter("prepare")
         with self._lock:
             known = self._guests.get(doc.id)
-            self._keep(doc.id, _Guest(doc) if known is None else replace(known, doc=doc))
+            made = _Guest(doc, disk=f"made of {doc.image.id if doc.image else 'nothing'}")
+            self._keep(doc.id, made if known is None else replace(known, doc=doc))
 
     def create(self, doc: ServerDoc) -> None:
         self._enter("create")
@@ -174,6 +189,145 @@ class FakeDriver:
     def document(self, server_id: str) -> ServerDoc | None:
         guest = self._guests.get(server_id)
         return None if guest is None else guest.doc
+
+    def disks(self, server_id: str) -> dict[str, int]:
+        guest = self._guests.get(server_id)
+        if guest is None:
+            raise ServerMissing(f"Server {server_id} is not on this host.")
+        return {"disk": len(guest.disk.encode())}
+
+    def read_disk(self, server_id: str, name: str, offset: int, most: int) -> tuple[int, bytes]:  # noqa: ARG002 - one disk
+        self._enter("read_disk")
+        guest = self._guests.get(server_id)
+        if guest is None:
+            raise ServerMissing(f"Server {server_id} is not on this host.")
+        return offset, guest.disk.encode()[offset : offset + most]
+
+    def write_disk(self, doc: ServerDoc, name: str, size: int, pieces: Iterator[tuple[int, bytes]]) -> None:  # noqa: ARG002
+        self._enter("write_disk")
+        content = bytearray(size)
+        for at, data in pieces:
+            content[at : at + len(data)] = data
+        with self._lock:
+            if doc.id not in self._guests:
+                self._keep(doc.id, _Guest(doc, disk=content.decode()))
+
+    def write_inside(self, server_id: str, text: str) -> None:
+        """Let the guest write something to its disk."""
+        with self._lock:
+            self._keep(server_id, replace(self._guests[server_id], disk=text))
+
+    def read_inside(self, server_id: str) -> str:
+        """What is on the guest's disk."""
+        return self._guests[server_id].disk
+
+    def gangway(self, server_id: str) -> Gangway:
+        directory = (
+            pathlib.Path(tempfile.gettempdir()) / f"pileus-{os.getuid()}" / f"{self._host.hostname}-{server_id}"[:60]
+        )
+        return Gangway(directory, {"guest": directory.with_suffix(".in")})
+
+    def receive(self, doc: ServerDoc) -> dict[str, Any]:
+        self._enter("receive")
+        with self._lock:
+            if doc.id not in self._guests:
+                raise NotPrepared(f"Server {doc.id} has no disks on this host.")
+        path = self.gangway(doc.id).sockets["guest"]
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        listener.listen(1)
+        threading.Thread(target=self._welcome, args=(listener, path), name="fake guest", daemon=True).start()
+        return {}
+
+    def _welcome(self, listener: socket.socket, path: pathlib.Path) -> None:
+        with listener:
+            listener.settimeout(_WELCOME_SECONDS)
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                with connection, connection.makefile("rwb") as stream:
+                    packed = stream.read(int(stream.readline()))
+                    self.arrive(packed)
+                    stream.write(b"welcome\n")
+        path.unlink(missing_ok=True)
+
+    def arrive(self, packed: bytes) -> None:
+        """A guest comes with all its state."""
+        guest = msgspec.msgpack.decode(packed, type=_Guest)
+        with self._lock:
+            self._keep(guest.doc.id, guest)
+        self._changed(guest.doc.id)
+
+    def send(self, server_id: str, there: Mapping[str, Any]) -> None:  # noqa: ARG002 - the gangway knows the way
+        with self._lock:
+            guest = self._guests.get(server_id)
+            if guest is None:
+                raise ServerMissing(f"Server {server_id} is not on this host.")
+            if guest.state == "missing":
+                return
+            stopped = self._sending[server_id] = threading.Event()
+        try:
+            seconds = self._knobs.latency.get("send", 0.0)
+            if seconds and stopped.wait(seconds) and server_id in self._sending:
+                raise DriverFailed("The migration was aborted.")
+            if self._pending("send"):
+                self._enter("send")
+            packed = msgspec.msgpack.encode(replace(guest, copy=None))
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as way:
+                way.connect(str(self.gangway(server_id).directory / "guest"))
+                way.sendall(b"%d\n" % len(packed) + packed)
+                if way.recv(64) != b"welcome\n":
+                    raise DriverFailed("The destination did not take the guest.")
+        except OSError as error:
+            raise DriverFailed(f"The guest cannot leave: {error.strerror}.") from error
+        finally:
+            self._sending.pop(server_id, None)
+        with self._lock:
+            self._keep(server_id, replace(guest, state="missing"))
+
+    def sending(self, server_id: str) -> dict[str, int]:
+        guest = self._guests.get(server_id)
+        if guest is None or server_id not in self._sending:
+            return {}
+        total = guest.doc.flavor.memory_mb << 20
+        return {
+            "memory_total_bytes": total,
+            "memory_processed_bytes": total // 2,
+            "memory_remaining_bytes": total - total // 2,
+        }
+
+    def abort_send(self, server_id: str) -> None:
+        if (going := self._sending.get(server_id)) is not None:
+            going.set()
+
+    def hurry_send(self, server_id: str) -> None:
+        self._enter("hurry_send")
+        if (going := self._sending.pop(server_id, None)) is not None:
+            going.set()
+
+    def keep_copy(self, server_id: str) -> None:
+        self._enter("keep_copy")
+        with self._lock:
+            guest = self._guests.get(server_id)
+            if guest is None:
+                raise ServerMissing(f"Server {server_id} is not on this host.")
+            if guest.copy is None:
+                self._keep(server_id, replace(guest, copy=guest.disk))
+
+    def restore_copy(self, server_id: str) -> None:
+        self._enter("restore_copy")
+        with self._lock:
+            guest = self._guests.get(server_id)
+            if guest is not None and guest.copy is not None:
+                self._keep(server_id, replace(guest, disk=guest.copy, copy=None, state="missing"))
+
+    def drop_copy(self, server_id: str) -> None:
+        self._enter("drop_copy")
+        with self._lock:
+            guest = self._guests.get(server_id)
+            if guest is not None:
+                self._keep(server_id, replace(guest, copy=None))
 
     def console(self, server_id: str, lines: int | None) -> str:
         self._enter("console")

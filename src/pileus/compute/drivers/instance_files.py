@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 import msgspec
 
@@ -22,6 +23,7 @@ from pileus.host.run import CommandError, run
 
 GIB = 1 << 30
 MIB = 1 << 20
+_COPY_SECONDS = 1800.0
 
 
 class InstanceFiles:
@@ -35,6 +37,7 @@ class InstanceFiles:
         self.swap = self.directory / "disk.swap"
         self.config = self.directory / "disk.config"
         self.console_log = self.directory / "console.log"
+        self._copy = self.directory / "before"
         self._document = self.directory / "server.json"
 
     def document(self) -> ServerDoc | None:
@@ -60,10 +63,7 @@ class InstanceFiles:
 
     def make(self, doc: ServerDoc, image: CachedImage | None) -> None:
         """Make what is missing; grow the root disk when the flavor's has grown. ImageRefused when the image does not fit the flavor."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._group is not None:
-            os.chown(self.directory, -1, self._group)
-            self.directory.chmod(0o710)
+        self._make_directory()
         try:
             self._make_root(doc, image)
             if doc.flavor.ephemeral_gb:
@@ -72,6 +72,8 @@ class InstanceFiles:
                     doc.flavor.ephemeral_gb * GIB,
                     ["mke2fs", "-q", "-F", "-t", "ext4", "-L", "ephemeral0"],
                 )
+                if self.ephemeral.stat().st_size < doc.flavor.ephemeral_gb * GIB:
+                    os.truncate(self.ephemeral, doc.flavor.ephemeral_gb * GIB)
             if doc.flavor.swap_mb:
                 _formatted(self.swap, doc.flavor.swap_mb * MIB, ["mkswap", "-q"])
             if doc.config_drive and (not self.config.exists() or self.document() != doc):
@@ -81,6 +83,84 @@ class InstanceFiles:
         except OSError as error:
             raise DriverFailed(f"The disks of server {doc.id} cannot be made: {error.strerror}.") from error
         self.keep(doc)
+
+    def receive(self, name: str, size: int, pieces: Iterator[tuple[int, bytes]], image: CachedImage | None) -> None:
+        """Make one disk file out of pieces. The root disk comes to lie over the image of this host."""
+        path = self.directory / name
+        if path not in {self.root, self.ephemeral, self.swap}:
+            raise DriverFailed(f"'{name}' is no disk of a server.")
+        if path.exists():
+            return
+        self._make_directory()
+        temporary = self.directory / f"{name}.arriving"
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+                for at, data in pieces:
+                    out.seek(at)
+                    out.write(data)
+                out.truncate(size)
+                out.flush()
+                os.fsync(out.fileno())
+            if path == self.root:
+                if image is None:
+                    raise DriverFailed("A root disk has arrived without the image that it lies over.")
+                qemu_img.rebase(temporary, image.path, image.format)
+        except CommandError as error:
+            raise DriverFailed(str(error)) from error
+        except OSError as error:
+            raise DriverFailed(f"Disk {name} cannot be stored: {error.strerror}.") from error
+        temporary.rename(path)
+
+    def read(self, name: str, offset: int, most: int) -> tuple[int, bytes]:
+        """The next bytes of a disk file that are no hole, and where they stand."""
+        if name not in {disk.path.name for disk in self.disks()}:
+            raise DriverFailed(f"'{name}' is no disk of this server.")
+        with (self.directory / name).open("rb") as file:
+            try:
+                at = os.lseek(file.fileno(), offset, os.SEEK_DATA)
+            except OSError:  # nothing but holes to the end
+                return offset, b""
+            file.seek(at)
+            return at, file.read(most)
+
+    def keep_copy(self) -> None:
+        """Copy the disks into a directory of their own; it has its name once it is whole."""
+        if self._copy.exists():
+            return
+        scratch = self.directory / "before.new"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(mode=0o700)
+        try:
+            for disk in self.disks():
+                run(
+                    ["cp", "--sparse=always", "--reflink=auto", "--", str(disk.path), str(scratch)],
+                    timeout=_COPY_SECONDS,
+                )
+        except CommandError as error:
+            raise DriverFailed(str(error)) from error
+        scratch.rename(self._copy)
+
+    def has_copy(self) -> bool:
+        return self._copy.exists()
+
+    def restore_copy(self) -> None:
+        """The disks that were kept take the place of the present ones; what has come to the server since goes."""
+        for disk in self.disks():
+            kept = self._copy / disk.path.name
+            if kept.exists():
+                kept.replace(disk.path)
+            elif disk.path != self.root:
+                disk.path.unlink()
+        shutil.rmtree(self._copy)
+
+    def drop_copy(self) -> None:
+        shutil.rmtree(self._copy, ignore_errors=True)
+
+    def _make_directory(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._group is not None:
+            os.chown(self.directory, -1, self._group)
+            self.directory.chmod(0o710)
 
     def disks(self) -> list[Disk]:
         """The disks there are, in the order the guest sees them."""

@@ -17,7 +17,6 @@ from pileus.compute.drivers.base import (
     Action,
     Changed,
     DriverFailed,
-    HypervisorLost,
     ImageSource,
     NotPrepared,
     ServerMissing,
@@ -28,9 +27,10 @@ from pileus.compute.drivers.domain_xml import Machine, name_of, render
 from pileus.compute.drivers.host_facts import cpu_info, disk_space, memory, uptime
 from pileus.compute.drivers.image_cache import CachedImage, ImageCache
 from pileus.compute.drivers.instance_files import GIB, InstanceFiles
+from pileus.compute.drivers.libvirt_moves import Moves, failing
 from pileus.compute.wire import HostResources, ImageDoc, PowerState, ServerDoc
 from pileus.host import kvm, libvirtd, taps
-from pileus.host.libvirt import Hypervisor, LibvirtError, Lost, NoDomain
+from pileus.host.libvirt import Hypervisor, NoDomain
 from pileus.kernel import clock
 
 
@@ -51,7 +51,7 @@ class LibvirtSettings:
     image_keep_seconds: float = 86400.0
 
 
-class LibvirtDriver:
+class LibvirtDriver(Moves):
     """See the module and `base.ComputeDriver`."""
 
     def __init__(self, home: pathlib.Path, settings: LibvirtSettings) -> None:
@@ -63,12 +63,17 @@ class LibvirtDriver:
         self._hypervisor = Hypervisor(settings.uri or libvirtd.HOST_URI)
         self._kvm = False
         self._group: int | None = None
+        self._guest_user: tuple[int, int] | None = None
         self._disk_cache = "none"
+
+    @property
+    def address(self) -> str:
+        return self._settings.address
 
     def start(self, changed: Changed) -> None:
         self._instances.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._cache.start()
-        with _failing():
+        with failing():
             if not self._settings.uri and not libvirtd.host_has_one():
                 self._own = self._home / "libvirt"
             self._kvm = self._use_kvm()
@@ -101,7 +106,7 @@ class LibvirtDriver:
             raise NotPrepared(f"Server {doc.id} has no disks on this host.")
         if self.state(doc.id) in {"missing", "shutdown", "crashed"}:
             files.keep(doc)
-            with _failing():
+            with failing():
                 self._define(doc)
                 self._hypervisor.start(doc.id, paused=True)
 
@@ -112,12 +117,13 @@ class LibvirtDriver:
         files = self._files(server_id)
         doc = files.document()
         names = {nic.tap for nic in doc.nics} if doc else set()
-        with _failing():
+        with failing():
             with contextlib.suppress(NoDomain):
                 names |= self._taps_of(server_id)
                 self._hypervisor.kill(server_id)
                 self._hypervisor.undefine(server_id)
             self._unplug(names)
+        self._close_gangway(server_id)
         if not keep_disks:
             files.remove()
             self._forget_logs(server_id)
@@ -127,7 +133,7 @@ class LibvirtDriver:
         if not needed(server_id, action, state):
             return
         hypervisor = self._hypervisor
-        with _failing():
+        with failing():
             match action:
                 case "start":
                     self._boot(server_id, doc)
@@ -151,7 +157,7 @@ class LibvirtDriver:
                     hypervisor.start(server_id)
 
     def state(self, server_id: str) -> PowerState:
-        with _failing():
+        with failing():
             try:
                 return self._hypervisor.power(server_id)
             except NoDomain:
@@ -161,7 +167,7 @@ class LibvirtDriver:
         found: dict[str, PowerState] = {}
         for entry in self._instances.iterdir():
             found[entry.name] = "missing"
-        with _failing():
+        with failing():
             found.update(self._hypervisor.marked(str(self._home)))
         return found
 
@@ -174,7 +180,7 @@ class LibvirtDriver:
         return tail(self._files(server_id).console(), lines)
 
     def resources(self) -> HostResources:
-        with _failing():
+        with failing():
             _, version, cpus, memory_mb = self._hypervisor.facts()
             capabilities = self._hypervisor.capabilities()
             running = sum(1 for state in self._hypervisor.marked(str(self._home)).values() if state != "shutdown")
@@ -197,7 +203,7 @@ class LibvirtDriver:
         )
 
     def watch(self) -> None:
-        with _failing():
+        with failing():
             if self._own is not None:
                 libvirtd.ensure(self._own, kvm=self._kvm)
             self._hypervisor.connect()
@@ -215,7 +221,7 @@ class LibvirtDriver:
         deadline = clock.monotonic() + seconds
         while any(self.state(server_id) == "running" for server_id in running) and clock.monotonic() < deadline:
             clock.sleep(0.2)
-        with _failing():
+        with failing():
             for server_id, state in self.states().items():
                 if state != "missing":
                     names = self._taps_of(server_id)
@@ -232,6 +238,9 @@ class LibvirtDriver:
         self._let_go()
 
     # inside
+
+    def _vnc_address(self) -> str:
+        return self._settings.vnc_address
 
     def _let_go(self) -> None:
         """Disconnect, and end the daemons if they are ours."""
@@ -322,7 +331,7 @@ class LibvirtDriver:
                 user, group = (int(part.lstrip("+")) for part in label.split(":"))
                 if user == 0:
                     return
-                self._group = group
+                self._group, self._guest_user = group, (user, group)
         if self._group is None:
             return
         for directory in (self._home, self._instances, self._home / "images", self._home / "images" / "cache"):
@@ -361,14 +370,3 @@ def _takes_direct_io(directory: pathlib.Path) -> bool:
     finally:
         probe.unlink(missing_ok=True)
     return True
-
-
-@contextlib.contextmanager
-def _failing() -> Iterator[None]:
-    """Give the host's errors the driver's name."""
-    try:
-        yield
-    except Lost as error:
-        raise HypervisorLost(str(error)) from error
-    except (LibvirtError, libvirtd.LibvirtdError, taps.TapError) as error:
-        raise DriverFailed(str(error)) from error

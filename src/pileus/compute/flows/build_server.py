@@ -13,7 +13,7 @@ from pileus.compute.flows.common import HostFailed, Row
 from pileus.compute.logic import actions, documents, networks, placement, placing, states
 from pileus.compute.store import servers as store
 from pileus.kernel import clock
-from pileus.kernel.flows import Abort, Flow, LostLease, Retry, Run, Step, Wait
+from pileus.kernel.flows import Abort, Flow, LostLease, Retry, Run, Step
 
 EVENT = "compute__do_build_and_run_instance"
 _OVERTAKEN = "The server is being deleted, or its build was given up elsewhere."
@@ -234,33 +234,13 @@ def unspawn(run: Run) -> None:
 def activate(run: Run) -> dict[str, Any]:
     """Wait until the network has plugged every port, then let the guest run."""
     server = common.server_of(run)
-    began = run.results["spawn"]["at"]
-    waited = clock.time() - began
-    missing = _missing(run, server, ask=waited > 1.0)
-    options = run.service.options
-    if missing and options.vif_plugging_timeout:
-        if waited < options.vif_plugging_timeout:
-            raise Wait(f"ports to be plugged: {', '.join(sorted(missing))}", min(5.0, 1.0 + waited / 4))
-        if options.vif_plugging_is_fatal:
-            raise Abort("Virtual Interface creation failed")
+    wanted = set((run.results.get("ports") or {}).get("ports", ()))
+    common.wait_for_ports(run, server["id"], wanted, run.results["spawn"]["at"])
     try:
         common.call_host(run, server["host"], "resume")
     except HostFailed as error:
         raise Abort(f"Build of instance {server['id']} aborted: {error}") from error
     return {}
-
-
-def _missing(run: Run, server: Row, *, ask: bool) -> set[str]:
-    """The ports that are not plugged yet. No event is needed for that: after a while the ports themselves are asked."""
-    wanted = set((run.results.get("ports") or {}).get("ports", ()))
-    if not wanted:
-        return set()
-    with run.service.db.read() as conn:
-        missing = wanted - store.plugged_ports(conn, server["id"])
-    if missing and ask:
-        found = networks.list_all(run.service, run.context, "ports", id=sorted(missing), fields=["id", "status"])
-        missing -= {port["id"] for port in found if port["status"] == "ACTIVE"}
-    return missing
 
 
 def finished(run: Run, conn: sa.Connection) -> None:

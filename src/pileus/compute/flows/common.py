@@ -19,8 +19,10 @@ from pileus.kernel.flows import Abort, Retry, Run, Wait
 from pileus.kernel.service import Service
 
 Row = dict[str, Any]
-KIND = "server"
-"""Kind of the items in the desired state of hosts."""
+
+
+ASK_AFTER = 1.0
+"""Seconds after which ports are asked themselves whether they are plugged."""
 
 
 class HostFailed(Exception):
@@ -69,12 +71,17 @@ def call_host(run: Run, host: str, method: str, *, steady: bool = False, **paylo
 
 def make_on(run: Run, host: str, doc: dict[str, Any]) -> None:
     """Prepare and create the guest on a host, paused. Waits while the image is fetched; raises `HostFailed`."""
-    answer = call_host(run, host, "prepare", doc=doc)
+    prepare_on(run, host, doc)
+    call_host(run, host, "create", doc=doc)
+
+
+def prepare_on(run: Run, host: str, doc: dict[str, Any], **disks: Any) -> None:
+    """Disks on a host: made of the image or, with an `offer` of the host that has them, fetched there. Waits; raises `HostFailed`."""
+    answer = call_host(run, host, "prepare", doc=doc, **disks)
     if answer["state"] == "fetching":
-        raise Wait("the image is fetched", 5.0)
+        raise Wait("the disks are fetched" if disks else "the image is fetched", 5.0)
     if answer["state"] != "ready":
         raise HostFailed(answer.get("error") or "the host could not prepare the server")
-    call_host(run, host, "create", doc=doc)
 
 
 def destroy_on(run: Run, host: str, *, keep_disks: bool = False) -> None:
@@ -97,13 +104,13 @@ def destroy_on(run: Run, host: str, *, keep_disks: bool = False) -> None:
 
 def touch(service: Service, conn: sa.Connection, host: str, server_id: str) -> None:
     """The server on this host is new or changed."""
-    version = desired.touch(conn, host, KIND, [server_id])
+    version = desired.touch(conn, host, hosts.KIND, [server_id])
     _nudge_later(service, host, version)
 
 
 def drop(service: Service, conn: sa.Connection, host: str, server_id: str) -> None:
     """The server shall not be on this host any more."""
-    version = desired.drop(conn, host, KIND, [server_id])
+    version = desired.drop(conn, host, hosts.KIND, [server_id])
     _nudge_later(service, host, version)
 
 
@@ -128,6 +135,30 @@ def refresh_network_info(run: Run, server: Row) -> list[Row]:
     with run.service.db.write(durable=False) as conn:
         store.set_network_info(conn, server["id"], found)
     return found
+
+
+def missing_ports(run: Run, server_id: str, wanted: set[str], *, ask: bool) -> set[str]:
+    """The ports that are not plugged yet. No event is needed for that: after a while the ports themselves are asked."""
+    if not wanted:
+        return set()
+    with run.service.db.read() as conn:
+        missing = wanted - store.plugged_ports(conn, server_id)
+    if missing and ask:
+        found = networks.list_all(run.service, run.context, "ports", id=sorted(missing), fields=["id", "status"])
+        missing -= {port["id"] for port in found if port["status"] == "ACTIVE"}
+    return missing
+
+
+def wait_for_ports(run: Run, server_id: str, wanted: set[str], began: float) -> None:
+    """Return once every port is plugged; `Wait` until then, `Abort` when that takes too long and is to be fatal."""
+    options = run.service.options
+    waited = clock.time() - began
+    missing = missing_ports(run, server_id, wanted, ask=waited > ASK_AFTER)
+    if missing and options.vif_plugging_timeout:
+        if waited < options.vif_plugging_timeout:
+            raise Wait(f"ports to be plugged: {', '.join(sorted(missing))}", min(5.0, 1.0 + waited / 4))
+        if options.vif_plugging_is_fatal:
+            raise Abort("Virtual Interface creation failed")
 
 
 def give_back_ports(run: Run, server: Row) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from pileus.compute.flows import common
-from pileus.compute.logic import actions, placement, quotas
+from pileus.compute.logic import actions, hosts, moves, placement, quotas
+from pileus.compute.store import moves as store_of_moves
 from pileus.compute.store import servers as store
 from pileus.kernel.flows import Flow, Run, Step
 
@@ -16,10 +17,13 @@ def remove(run: Run) -> None:
     """Off its host."""
     with run.service.db.write(durable=False) as conn:
         server = store.get(conn, run.resource_id)
-        if server is None or not server["host"]:
+        if server is None:
             return
-        common.drop(run.service, conn, server["host"], server["id"])
-    common.destroy_on(run, server["host"])
+        known = hosts.with_server(conn, server)
+        for host in known:
+            common.drop(run.service, conn, host, server["id"])
+    for host in dict.fromkeys([*run.input.get("hosts", ()), *known]):
+        common.destroy_on(run, host)
 
 
 def give_back(run: Run) -> None:
@@ -30,6 +34,10 @@ def give_back(run: Run) -> None:
         return
     common.give_back_ports(run, server)
     placement.release(run.service, run.context, server["id"])
+    with run.service.db.read() as conn:
+        under_way = store_of_moves.unended(conn, server["id"])
+    for move in under_way:
+        placement.release(run.service, run.context, move["uuid"])
 
 
 def finished(run: Run, conn: sa.Connection) -> None:
@@ -37,10 +45,10 @@ def finished(run: Run, conn: sa.Connection) -> None:
     server = store.get(conn, run.resource_id)
     if server is None:
         return
+    held = moves.held(conn, server)
     if store.mark_deleted(conn, server["id"]):
-        quotas.release(
-            conn, server["project_id"], {"instances": 1, "cores": server["vcpus"], "ram": server["memory_mb"]}
-        )
+        moves.end_with_server(conn, server["id"])
+        quotas.release(conn, server["project_id"], {"instances": 1, **held})
     actions.finish(conn, run.input.get("action"), "compute_terminate_instance", host=server["host"])
 
 

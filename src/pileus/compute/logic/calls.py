@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from pileus.compute.logic import documents, hosts, states
 from pileus.compute.store import hosts as host_store
+from pileus.compute.store import moves
 from pileus.compute.store.tables import SERVERS
 from pileus.compute.wire import Desired, Report
 from pileus.kernel import clock, desired
@@ -19,7 +20,6 @@ from pileus.kernel.service import Service
 
 _log = logging.getLogger(__name__)
 
-KIND = "server"
 _SETTLE = dt.timedelta(seconds=15)
 """A server that was worked on lately is left alone: the report may be older than the work."""
 
@@ -29,12 +29,18 @@ def desired_state(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
     host = payload["host"]
     with service.db.read() as conn:
         changes = desired.changes(conn, host, int(payload.get("since", 0)))
-        servers = documents.desired_servers(service.options, conn, changes.ids(KIND))
-        gone = changes.ids(KIND, gone=True)
+        servers = documents.desired_servers(service.options, conn, host, changes.ids(hosts.KIND))
+        gone = changes.ids(hosts.KIND, gone=True)
         if changes.full:
-            query = sa.select(SERVERS.c.id).where(SERVERS.c.host == host, SERVERS.c.deleted.is_(True))
-            gone = list(conn.execute(query).scalars())
+            gone = _once_here(conn, host, frozenset(changes.ids(hosts.KIND)))
     return Desired(version=changes.version, full=changes.full, servers=tuple(servers), gone=tuple(gone)).to_dict()
+
+
+def _once_here(conn: sa.Connection, host: str, present: frozenset[str]) -> list[str]:
+    """Servers that were on the host and are known not to belong there any more: deleted, or moved elsewhere."""
+    query = sa.select(SERVERS.c.id).where(SERVERS.c.host == host, SERVERS.c.deleted.is_(True))
+    found = set(conn.execute(query).scalars()) | set(moves.passed_through(conn, host))
+    return sorted(found - present)
 
 
 def report(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +95,7 @@ def _agree(service: Service, conn: sa.Connection, server_id: str, power: str) ->
         values["fault"] = {"code": 500, "message": _LOST, "created": clock.iso(now), "details": ""}
     if new is not None:
         values |= {"vm_state": new, "updated_at": now}
-        desired.touch(conn, row["host"], KIND, [server_id])
+        desired.touch(conn, row["host"], hosts.KIND, [server_id])
     conn.execute(SERVERS.update().where(SERVERS.c.id == server_id).values(**values))
     if power == "missing":
         _log.error("server %s is in error: its host %s has neither guest nor disks of it", server_id, row["host"])

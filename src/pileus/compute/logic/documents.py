@@ -96,8 +96,15 @@ def load_doc(options: Options, conn: sa.Connection, server: Mapping[str, Any], *
     return server_doc(options, server, metadata, store.ports_of(conn, server["id"]), **more)
 
 
-def desired_servers(options: Options, conn: sa.Connection, ids: Sequence[str]) -> list[DesiredServer]:
-    """Documents of many servers of a host; three queries for each 500."""
+def is_kept(server: Mapping[str, Any], host: str) -> bool:
+    """Whether a host has the server only for a flow that moves it: its guest may run elsewhere."""
+    if server["host"] != host or server["task_state"] in states.MOVING:
+        return True
+    return server["task_state"] in {states.REBUILDING, states.REBUILD_SPAWNING}
+
+
+def desired_servers(options: Options, conn: sa.Connection, host: str, ids: Sequence[str]) -> list[DesiredServer]:
+    """Documents of many servers for a host; three queries for each 500."""
     found = []
     for start in range(0, len(ids), 500):
         part = ids[start : start + 500]
@@ -113,5 +120,6 @@ def desired_servers(options: Options, conn: sa.Connection, ids: Sequence[str]) -
             ports.setdefault(port["server_id"], []).append(dict(port))
         for row in rows:
             doc = server_doc(options, dict(row), metadata.get(row["id"], {}), ports.get(row["id"], []))
-            found.append(DesiredServer(id=row["id"], power_state=doc.power_state, doc=doc))
+            kept = is_kept(dict(row), host)
+            found.append(DesiredServer(id=row["id"], power_state=doc.power_state, doc=doc, kept=kept))
     return found

@@ -12,10 +12,12 @@ from pileus.compute.options import Options
 from pileus.compute.store import hosts as store
 from pileus.compute.store.tables import COMPUTE_NODES, SERVICES
 from pileus.compute.wire import HostResources
-from pileus.kernel import clock, ids
+from pileus.kernel import clock, desired, ids
 from pileus.kernel.db import insert_ignore
 
 Row = dict[str, Any]
+KIND = "server"
+"""Kind of the items in the desired state of hosts."""
 
 
 def is_up(options: Options, service: Mapping[str, Any], now: dt.datetime | None = None) -> bool:
@@ -29,6 +31,11 @@ def is_up(options: Options, service: Mapping[str, Any], now: dt.datetime | None 
 def host_is_up(options: Options, conn: sa.Connection, host: str) -> bool:
     service = store.compute_service(conn, host)
     return service is not None and is_up(options, service)
+
+
+def with_server(conn: sa.Connection, server: Mapping[str, Any]) -> list[str]:
+    """All hosts that have something of the server: where it is, and where it came from or goes to."""
+    return sorted({*desired.hosts_of(conn, KIND, server["id"]), *([server["host"]] if server["host"] else [])})
 
 
 def seen(conn: sa.Connection, host: str, binary: str) -> None:

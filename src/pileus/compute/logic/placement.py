@@ -87,6 +87,20 @@ def claim(
     return True
 
 
+def hold(service: Service, context: Context, server_id: str, migration: str) -> None:
+    """The migration takes over what the server has at its source, so that the server can claim its destination. Idempotent."""
+    client = service.clients.placement(context)
+    if not client.allocations(migration):
+        client.move_allocations(server_id, migration)
+
+
+def give_back(service: Service, context: Context, server_id: str, migration: str) -> None:
+    """The server has what its migration held and nothing else. Idempotent."""
+    client = service.clients.placement(context)
+    if client.allocations(migration):
+        client.move_allocations(migration, server_id, consumer_type="INSTANCE")
+
+
 def release(service: Service, context: Context, consumer: str) -> None:
     """Free everything a consumer has. Idempotent."""
     service.clients.placement(context).delete_allocations(consumer)

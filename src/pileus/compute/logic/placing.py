@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,27 +42,75 @@ def place(service: Service, context: Context, server: Row) -> host_store.Row:
     Raises `NoValidHost` or `Overtaken`. May be repeated: a claim that is there already is replaced.
     """
     wish, node = _wish(service, server)
-    wanted, required = scheduler.resources_of(server["flavor"]), scheduler.traits_of(server["flavor"], server["image"])
-    if node is None and not (required or wish.policy or wish.hints or wish.tried):
-        remembered = _by_memory(service, context, server, wish, wanted)
+    if node is None and not (_traits_of(server) or wish.policy or wish.hints or wish.tried):
+        remembered = _by_memory(service, context, server, wish, scheduler.resources_of(server["flavor"]))
         if remembered is not None:
             return remembered
+    return _found(_settle(service, context, server, wish, node, lambda state: _record(service, server, state, wish)))
+
+
+def _traits_of(server: Row) -> list[str]:
+    return scheduler.traits_of(server["flavor"], server["image"])
+
+
+def place_move(
+    service: Service,
+    context: Context,
+    server: Row,
+    *,
+    target: str | None,
+    ignored: frozenset[str],
+    forced: bool,
+    record: Callable[[scheduler.HostState], None],
+) -> None:
+    """Choose another host for a server and claim it there; `record` writes it down. `server` has the flavor that it shall have.
+
+    Group, zone, aggregates and hints count as for a new server. Raises `NoValidHost`.
+    """
+    asked = {"host": target, "forced": forced}
+    wish, node = _wish(service, {**server, "placement": asked})
+    wish = replace(wish, ignored=ignored)
+
+    def accept(state: scheduler.HostState) -> bool:
+        with service.db.write(durable=False) as conn:
+            if wish.policy in {"anti-affinity", "affinity"} and not _group_agrees(conn, server, state, wish):
+                return False
+        record(state)
+        return True
+
+    _settle(service, context, {**server, "placement": asked}, wish, node, accept)
+
+
+def _settle(
+    service: Service,
+    context: Context,
+    server: Row,
+    wish: scheduler.Wish,
+    node: host_store.Row | None,
+    record: Callable[[scheduler.HostState], bool],
+) -> scheduler.HostState:
+    """Claim the best host that agrees. Raises `NoValidHost`."""
     found = placement.candidates(
-        service, context, wanted, required=required, provider=node["uuid"] if node else None, limit=service.options.max_candidates
+        service,
+        context,
+        scheduler.resources_of(server["flavor"]),
+        required=_traits_of(server),
+        provider=node["uuid"] if node else None,
+        limit=service.options.max_candidates,
     )
     with service.db.read() as conn:
         known = host_states(service, conn, found, wish)
     by_provider = {candidate.provider: candidate for candidate in reversed(found)}
     if (server["placement"] or {}).get("forced"):
-        choice = scheduler.Choice([state for state in known if state.host not in wish.tried], {})
+        choice = scheduler.Choice([state for state in known if state.host not in wish.tried | wish.ignored], {})
     else:
         choice = scheduler.choose(service.options, wish, known)
     reasons = dict(choice.refused)
     for state in choice.hosts:
         if not _claim(service, context, server, by_provider[state.provider]):
             reasons[state.host] = "its room was taken meanwhile"
-        elif _record(service, server, state, wish):
-            return _found(state)
+        elif record(state):
+            return state
         else:
             reasons[state.host] = "the server group's policy does not allow it meanwhile"
     _add_silent_hosts(service, reasons, {state.host for state in known}, wish)

@@ -8,13 +8,22 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.compute.errors import ServerNotFound, WrongState
-from pileus.compute.logic import actions, states
+from pileus.compute.logic import actions, hosts, states
 from pileus.compute.store import servers as store
 from pileus.kernel.context import Context
 from pileus.kernel.service import Service
 
 Row = Mapping[str, Any]
 
+_CANCELLED_BY_RESET = (
+    "change_power",
+    "rebuild_server",
+    "evacuate_server",
+    "migrate_server",
+    "confirm_resize",
+    "revert_resize",
+    "live_migrate",
+)
 _DIARY = {"reboot_hard": "reboot", "forceDelete": "delete"}
 
 
@@ -76,18 +85,17 @@ def start_deletion(service: Service, conn: sa.Connection, context: Context, serv
     """The rows and the flow of a deletion, in the caller's transaction."""
     epoch = next_epoch(server)
     store.update(conn, server["id"], task_state=states.DELETING, epoch=epoch, progress=0)
-    service.flows.cancel(conn, server["id"], ["build_server", "change_power", "rebuild_server"])
+    service.flows.cancel(conn, server["id"], ["build_server", *_CANCELLED_BY_RESET])
     number = actions.start(conn, context, server["id"], actions.DELETE)
-    service.flows.start(
-        conn, "delete_server", resource_id=server["id"], input={"epoch": epoch, "action": number}, context=context
-    )
+    asked = {"epoch": epoch, "action": number, "hosts": hosts.with_server(conn, server)}
+    service.flows.start(conn, "delete_server", resource_id=server["id"], input=asked, context=context)
 
 
 def reset_state(service: Service, context: Context, server_id: str, state: str) -> None:
     """An administrator says what the state is: work that goes on is called off."""
     with service.db.write() as conn:
         _locked_row(conn, server_id)
-        service.flows.cancel(conn, server_id, ["change_power", "rebuild_server"])
+        service.flows.cancel(conn, server_id, _CANCELLED_BY_RESET)
         values: dict[str, Any] = {"vm_state": state, "task_state": None}
         if state == states.ACTIVE:
             values["fault"] = None

@@ -50,6 +50,7 @@ class Wish:
     max_server_per_host: int = 1
     group_members: frozenset[str] = frozenset()
     tried: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ Filter = Callable[[Wish, HostState], str | None]
 
 def _tried(wish: Wish, state: HostState) -> str | None:
     return "the server was tried here before" if state.host in wish.tried else None
+
+
+def _ignored(wish: Wish, state: HostState) -> str | None:
+    return "the server is to leave this host" if state.host in wish.ignored else None
 
 
 def _named(wish: Wish, state: HostState) -> str | None:
@@ -166,7 +171,18 @@ def _ids(value: Any) -> set[str]:
     return {str(v) for v in value} if isinstance(value, list) else {str(value)}
 
 
-FILTERS: tuple[Filter, ...] = (_tried, _named, _alive, _zone, _image, _aggregate_specs, _capabilities, _group, _hints)
+FILTERS: tuple[Filter, ...] = (
+    _tried,
+    _ignored,
+    _named,
+    _alive,
+    _zone,
+    _image,
+    _aggregate_specs,
+    _capabilities,
+    _group,
+    _hints,
+)
 
 _NUMERIC = {"=": operator.ge, "==": operator.eq, "!=": operator.ne, ">=": operator.ge, "<=": operator.le}
 _TEXT = {

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pileus.compute.errors import HostBinaryNotFound, HostNotFound, ServiceNotFound
 from pileus.compute.logic import placement
 from pileus.compute.store import hosts as store
+from pileus.compute.store import moves
 from pileus.compute.store.tables import AGGREGATE_HOSTS, COMPUTE_NODES, SERVERS, SERVICES
 from pileus.kernel import clock, desired
 from pileus.kernel.context import service_context
@@ -51,7 +52,11 @@ def delete_service(service: Service, service_id: str) -> None:
         node = store.node_of(conn, row["host"]) if row["binary"] == store.COMPUTE else None
         if node is not None:
             _check_empty(conn, row["host"])
+            _check_moves(conn, row["host"])
+        leaving = moves.left_behind(conn, row["host"])
     if node is not None:
+        for move in leaving:
+            placement.release(service, service_context("compute"), move["uuid"])
         placement.remove_provider(service, service_context("compute"), node["uuid"])
     with service.db.write() as conn:
         if node is not None:
@@ -67,6 +72,14 @@ def _check_empty(conn: sa.Connection, host: str) -> None:
     if conn.execute(query).scalar():
         raise Conflict(
             "Unable to delete compute service that is hosting instances. Migrate or delete the instances first."
+        )
+
+
+def _check_moves(conn: sa.Connection, host: str) -> None:
+    if moves.under_way(conn, host):
+        raise Conflict(
+            "Unable to delete compute service that has in-progress migrations. Complete the migrations or delete the "
+            "instances first."
         )
 
 

@@ -54,6 +54,16 @@ SUSPENDING: Final = "suspending"
 RESUMING: Final = "resuming"
 REBUILDING: Final = "rebuilding"
 REBUILD_SPAWNING: Final = "rebuild_spawning"
+RESIZE_PREP: Final = "resize_prep"
+RESIZE_MIGRATING: Final = "resize_migrating"
+RESIZE_MIGRATED: Final = "resize_migrated"
+RESIZE_FINISH: Final = "resize_finish"
+RESIZE_REVERTING: Final = "resize_reverting"
+MIGRATING: Final = "migrating"
+
+RESIZING: Final = (RESIZE_PREP, RESIZE_MIGRATING, RESIZE_MIGRATED, RESIZE_FINISH)
+MOVING: Final = frozenset((*RESIZING, RESIZE_REVERTING, MIGRATING))
+"""Tasks in which a server is on its way between hosts: a flow, and no host by itself, says where its guest runs."""
 
 NOSTATE: Final = 0
 RUNNING: Final = 1
@@ -166,6 +176,14 @@ ACTIONS: Final[Mapping[str, Action]] = {
         Action("suspend", frozenset((ACTIVE,)), task=SUSPENDING),
         Action("resume", frozenset((SUSPENDED,)), task=RESUMING),
         Action("rebuild", frozenset((ACTIVE, STOPPED, ERROR)), task=REBUILDING, needs_host=False, needs_launch=False),
+        Action("resize", frozenset((ACTIVE, STOPPED)), task=RESIZE_PREP),
+        Action("migrate", frozenset((ACTIVE, STOPPED)), task=RESIZE_PREP),
+        Action("confirmResize", frozenset((RESIZED,))),
+        Action("revertResize", frozenset((RESIZED,)), task=RESIZE_REVERTING),
+        Action("os-migrateLive", frozenset((ACTIVE, PAUSED)), task=MIGRATING),
+        Action(
+            "evacuate", frozenset((ACTIVE, STOPPED, ERROR)), None, task=REBUILDING, needs_launch=False, locked_too=True
+        ),
         Action("delete", None, None, task=DELETING, needs_host=False, needs_launch=False),
         Action("forceDelete", None, None, task=DELETING, needs_host=False, needs_launch=False),
         Action("lock", None, None, needs_host=False, needs_launch=False, locked_too=True),

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from pileus.compute.logic import networks, placement
 from pileus.compute.store import hosts as host_store
-from pileus.compute.store.tables import ACTIONS, SERVERS
+from pileus.compute.store import moves
+from pileus.compute.store.tables import ACTIONS, MIGRATIONS, SERVERS
 from pileus.kernel import clock
 from pileus.kernel.context import Context, service_context
 from pileus.kernel.service import Service
@@ -27,14 +28,27 @@ def _gone(service: Service, ids: list[str]) -> list[str]:
     return found
 
 
+def _ended(service: Service, ids: list[str]) -> list[str]:
+    """Those of the ids that are migrations whose source needs nothing any more."""
+    over = [status for status in moves.ENDED if status != "done"]
+    found: list[str] = []
+    with service.db.read() as conn:
+        for start in range(0, len(ids), _BATCH):
+            part = ids[start : start + _BATCH]
+            query = sa.select(MIGRATIONS.c.uuid).where(MIGRATIONS.c.uuid.in_(part), MIGRATIONS.c.status.in_(over))
+            found += conn.execute(query).scalars()
+    return found
+
+
 def orphaned_allocations(service: Service) -> None:
-    """Free what placement holds for deleted servers."""
+    """Free what placement holds for deleted servers and for migrations that are over."""
     context = service_context("compute")
     with service.db.read() as conn:
         nodes = [row["uuid"] for row in host_store.nodes(conn)]
     for uuid in nodes:
-        for server_id in _gone(service, placement.consumers_on(service, context, uuid)):
-            placement.release(service, context, server_id)
+        consumers = placement.consumers_on(service, context, uuid)
+        for consumer in [*_gone(service, consumers), *_ended(service, consumers)]:
+            placement.release(service, context, consumer)
 
 
 def orphaned_ports(service: Service) -> None:
@@ -71,4 +85,5 @@ def deleted_retention(service: Service) -> None:
             if not old:
                 return
             conn.execute(ACTIONS.delete().where(ACTIONS.c.server_id.in_(old)))
+            conn.execute(MIGRATIONS.delete().where(MIGRATIONS.c.server_id.in_(old)))
             conn.execute(SERVERS.delete().where(SERVERS.c.id.in_(old)))

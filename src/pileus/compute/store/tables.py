@@ -292,6 +292,44 @@ SERVER_GROUP_MEMBERS = sa.Table(
     sa.Column("group_uuid", sa.ForeignKey("server_groups.uuid", ondelete="CASCADE"), nullable=False, index=True),
 )
 
+MIGRATIONS = sa.Table(
+    "migrations",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("uuid", sa.String(36), nullable=False, unique=True),
+    sa.Column("server_id", sa.String(36), nullable=False),
+    sa.Column("migration_type", sa.String(32), nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("source_compute", sa.String(255), nullable=False),
+    sa.Column("source_node", sa.String(255)),
+    sa.Column("dest_compute", sa.String(255)),
+    sa.Column("dest_node", sa.String(255)),
+    sa.Column("dest_host", sa.String(255)),
+    # Copies of the flavors before and after, and their numbers in the flavors table.
+    sa.Column("old_flavor", Json),
+    sa.Column("new_flavor", Json),
+    sa.Column("old_flavor_id", sa.Integer),
+    sa.Column("new_flavor_id", sa.Integer),
+    # What was asked for and what was found on the way: the target host, the vm_state before, the zone of the destination.
+    sa.Column("details", Json, nullable=False),
+    # Bytes of memory and disk of a live migration, as the source host told last.
+    sa.Column("progress", Json),
+    sa.Column("user_id", sa.String(255)),
+    sa.Column("project_id", sa.String(255)),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("updated_at", Timestamp),
+    sa.Index("ix_migrations_server", "server_id", "status"),
+    sa.Index("ix_migrations_created", "created_at", "id"),
+    sa.Index("ix_migrations_updated", "updated_at"),
+    sa.Index("ix_migrations_status", "status", "migration_type"),
+    sa.Index("ix_migrations_type", "migration_type"),
+    sa.Index("ix_migrations_source", "source_compute"),
+    sa.Index("ix_migrations_dest", "dest_compute"),
+    sa.Index("ix_migrations_project", "project_id", "created_at"),
+    sa.Index("ix_migrations_user", "user_id"),
+    sqlite_autoincrement=True,
+)
+
 QUOTA_CLASSES = sa.Table(
     "quota_classes",
     METADATA,

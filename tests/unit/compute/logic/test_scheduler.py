@@ -22,6 +22,12 @@ def test_the_freest_host_comes_first():
     assert names(Wish(), host("a", free_memory_mb=100), host("b", free_memory_mb=900)) == ["b", "a"]
 
 
+def test_negative_weights_pack():
+    options = Options(cpu_weight=-1.0, ram_weight=-1.0, disk_weight=-1.0)
+    full, empty = host("full", free_memory_mb=100, free_vcpus=1, free_disk_gb=1), host("empty")
+    assert [state.host for state in scheduler.choose(options, Wish(), [empty, full]).hosts] == ["full", "empty"]
+
+
 def test_equal_hosts_keep_their_order():
     assert names(Wish(), host("b"), host("a")) == ["b", "a"]
 
@@ -34,6 +40,7 @@ def test_hosts_in_work_are_spared():
     ("wish", "state", "word"),
     [
         (Wish(tried=frozenset({"a"})), {}, "tried"),
+        (Wish(ignored=frozenset({"a"})), {}, "leave"),
         (Wish(host="b"), {}, "asked for"),
         (Wish(zone="east"), {}, "zone"),
         (Wish(), {"up": False}, "reported"),
