@@ -101,7 +101,7 @@ def test_requests_loops_calls_and_flows_are_counted(directory, tmp_path):
             pass
         loops = LoopRunner(1)
         loops.add([Loop("failing", 3600.0, lambda subject: 1 / 0)], None)
-        loops._pass("failing") if loops.nudge("failing") else None
+        loops._pass("failing", True) if loops.nudge("failing") else None
         from pileus.kernel.flows import Flow, Step, run_all
         from pileus.kernel.testing import MEMBER
 
