@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import os
 import pathlib
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -26,17 +28,19 @@ SERVER = pathlib.Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 class RabbitMQ:
     """One private broker; `ca`, `certificate` and `key` are what a client needs at `tls_url`. Its folder has the authority's
-    key too. With `managed` it has the management API at `management_url`, which costs seconds at each start.
+    key too. With `managed` it has the management API at `management_url`, which costs seconds at each start. `address` is
+    where nodes reach it by TLS; everything else stays on loopback.
     """
 
-    def __init__(self, *, managed: bool = False) -> None:
+    def __init__(self, *, managed: bool = False, address: str = "127.0.0.1") -> None:
         if not SERVER.exists():
             missing("RabbitMQ")
+        self.address = address
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pileus-rabbit-"))
         self.port, self.tls_port, self.epmd_port, self.node_port, self.management_port = (free_port() for _ in range(5))
         self.name = f"pileus{uuid.uuid4().hex[:8]}@localhost"
         self.ca, self.certificate, self.key = (str(self.folder / name) for name in ("ca.pem", "client.pem", "client.key"))
-        make_certificates(self.folder)
+        make_certificates(self.folder, address)
         (self.folder / "rabbitmq.conf").write_text(self._configuration())
         (self.folder / "plugins").write_text(f"[rabbitmq_auth_mechanism_ssl{', rabbitmq_management' if managed else ''}].\n")
         self.process: subprocess.Popen[bytes] | None = None
@@ -57,12 +61,12 @@ class RabbitMQ:
     @property
     def tls_url(self) -> str:
         """Without a user: the certificate is one."""
-        return f"amqps://127.0.0.1:{self.tls_port}/"
+        return f"amqps://{self.address}:{self.tls_port}/"
 
     def _configuration(self) -> str:
         lines = {
             "listeners.tcp.1": f"127.0.0.1:{self.port}",
-            "listeners.ssl.1": f"127.0.0.1:{self.tls_port}",
+            "listeners.ssl.1": f"{self.address}:{self.tls_port}",
             "ssl_options.cacertfile": self.ca,
             "ssl_options.certfile": str(self.folder / "server.pem"),
             "ssl_options.keyfile": str(self.folder / "server.key"),
@@ -72,6 +76,7 @@ class RabbitMQ:
             "auth_mechanisms.1": "PLAIN",
             "auth_mechanisms.2": "EXTERNAL",
             "disk_free_limit.absolute": "1MB",
+            "loopback_users": "none",
             "management.tcp.ip": "127.0.0.1",
             "management.tcp.port": str(self.management_port),
         }
@@ -169,8 +174,8 @@ def stat_of(process: pathlib.Path) -> list[str]:
         return []
 
 
-def make_certificates(folder: pathlib.Path) -> None:
-    """An authority, a server on 127.0.0.1, and a client that is the user guest."""
+def make_certificates(folder: pathlib.Path, at: str = "127.0.0.1") -> None:
+    """An authority, a server at an address, and a client that is the user guest."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -187,8 +192,14 @@ def make_certificates(folder: pathlib.Path) -> None:
         builder = builder.public_key(private.public_key()).serial_number(x509.random_serial_number())
         builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=2))
         builder = builder.add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(at))])
         certificate = builder.add_extension(address, critical=False).sign(authority, hashes.SHA256())
         (folder / f"{file}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         encoding, encryption = serialization.Encoding.PEM, serialization.NoEncryption()
         (folder / f"{file}.key").write_bytes(private.private_bytes(encoding, serialization.PrivateFormat.PKCS8, encryption))
+
+
+if __name__ == "__main__":  # ADDRESS: a broker on a test host, until it is killed; prints where things are
+    broker = RabbitMQ(managed=True, address=sys.argv[1])
+    print(json.dumps({"folder": str(broker.folder), "tls_port": broker.tls_port, "management": broker.management_url}), flush=True)
+    signal.pause()

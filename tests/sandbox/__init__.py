@@ -180,9 +180,12 @@ class Sandbox:
 
 
 class Underlay:
-    """Several hosts on one wire: a bridge in a namespace of its own, `ul0` (10.9.0.N/24, N from 1) on each host."""
+    """Several hosts on one wire: a bridge in a namespace of its own, `ul0` (10.9.0.N/24, N from 1) on each host.
 
-    def __init__(self, count: int, mtu: int = 1500) -> None:
+    With `outside` there is a second wire, `ex0` without an address on each host; whoever is out there has that address, on the switch.
+    """
+
+    def __init__(self, count: int, mtu: int = 1500, outside: str = "") -> None:
         self._stack = contextlib.ExitStack()
         try:
             self.switch = self._stack.enter_context(Sandbox("switch"))
@@ -195,9 +198,20 @@ class Underlay:
                 self._wire("link", "set", f"to-{host.name}", "master", "wire", "up")
                 host.run(["ip", "address", "add", f"10.9.0.{number}/24", "dev", "ul0"])
                 host.run(["ip", "link", "set", "ul0", "up"])
+            if outside:
+                self._connect_outside(outside)
         except BaseException:
             self.close()
             raise
+
+    def _connect_outside(self, address: str) -> None:
+        self._wire("link", "add", "outside", "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
+        self._wire("address", "add", address, "dev", "outside")
+        self._wire("link", "set", "outside", "up")
+        for host in self.hosts:
+            self._wire("link", "add", f"ex-{host.name}", "type", "veth", "peer", "name", "ex0", "netns", str(host.pid))
+            self._wire("link", "set", f"ex-{host.name}", "master", "outside", "up")
+            host.run(["ip", "link", "set", "ex0", "up"])
 
     def address(self, host: Sandbox) -> str:
         return f"10.9.0.{self.hosts.index(host) + 1}"
