@@ -38,7 +38,7 @@ from pileus.kernel.service import Service
 _log = logging.getLogger(__name__)
 _READ = 4 << 20
 _PIECE = 1 << 20
-_ABANDONED_AFTER = 120.0
+_ABANDONED_AFTER = 20.0
 """Seconds after which an upload without a living writer is undone."""
 _SURELY_ABANDONED = dt.timedelta(days=1)
 """When an upload of another machine is undone of which nothing is seen here."""
