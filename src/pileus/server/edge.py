@@ -99,8 +99,9 @@ class Gateway:
         try:
             status, headers, chunks = await loop.run_in_executor(pool, _call, app, environ)
         finally:
-            if pump is not None:
+            if pump is not None and upload is not None:
                 pump.cancel()
+                upload.break_off()  # should we be stopped, the thread that reads must not wait for more
         unread = upload is not None and not upload.ended
         if unread:
             headers.append((b"connection", b"close"))  # the rest of the body is not wanted
@@ -257,6 +258,12 @@ class _Upload:
                     self._room.clear()
             if full:
                 await self._room.wait()
+
+    def break_off(self) -> None:
+        """Nothing more will come."""
+        with self._changed:
+            self._broken = True
+            self._changed.notify_all()
 
     def read(self, size: int = -1) -> bytes:
         """Some bytes, at most `size` (all that is left when negative); b"" at the end. Raises UploadBroken."""
