@@ -78,6 +78,9 @@ class PostgreSQL:
         deadline = time.monotonic() + 20
         while any(stat_of(pid)[:1] not in ([], ["Z"]) for pid in family) and time.monotonic() < deadline:
             time.sleep(0.01)
+        # Where nobody collects dead orphans the number in it still names a process, and `start` would be refused.
+        for lock in ("data/postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
+            (self.folder / lock).unlink(missing_ok=True)
 
     def backends(self) -> list[int]:
         """The processes that serve connections or work for all of them."""

@@ -241,18 +241,24 @@ def _abandon(service: Service, image_id: str, key: str, status: str) -> None:
             wanted = key in store.known_keys(conn, [key])
         if not wanted:
             data_store(service).delete(key)
+            with service.db.write(durable=False) as conn:
+                store.forget_removal(conn, key)
     except Exception:
         _log.exception("the broken upload of image %s is left to the loops", image_id)
 
 
 def _unclaim(service: Service, image_id: str, key: str, status: str) -> bool:
-    """Put an image whose write broke off back to where it was; False when it is no longer ours."""
+    """Put an image whose write broke off back to where it was; False when it is no longer ours.
+
+    What was written is noted for removal with it: whoever deletes it next may be killed before.
+    """
     nothing = {"status": "queued", "upload_key": None, "upload_host": None, "upload_since": None}
     with service.db.write() as conn:
         image = store.find(conn, image_id)
         if image is None or not store.transition(conn, image_id, {"status": status, "upload_key": key}, nothing):
             return False
         reserve(service, conn, image.owner, image_count_uploading=-1)
+        store.note_removal(conn, key)
     return True
 
 
@@ -320,11 +326,13 @@ def _resolve(span: tuple[int | None, int | None], size: int) -> tuple[int, int]:
 
 
 def remove_deleted(service: Service) -> None:
-    """Remove the data of images that are gone."""
+    """Remove the data of images that are gone, and of writes that broke off; what is still being written comes later."""
     with service.db.read() as conn:
         keys = store.pending_removals(conn)
     data = data_store(service)
     for key in keys:
+        if data.is_being_written(key):
+            continue
         data.delete(key)
         with service.db.write(durable=False) as conn:
             store.forget_removal(conn, key)
