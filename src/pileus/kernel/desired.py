@@ -81,6 +81,12 @@ def hosts_of(conn: sa.Connection, kind: str, item_id: str) -> list[str]:
     return list(conn.execute(query).scalars())
 
 
+def dropped(conn: sa.Connection, host: str, kind: str) -> list[str]:
+    """What the host had to give up, as long as that is remembered: for one that may have slept through it."""
+    query = sa.select(_items.c.item_id).where(_items.c.host == host, _items.c.kind == kind, _items.c.gone.is_(True))
+    return list(conn.execute(query).scalars())
+
+
 def hosts(conn: sa.Connection) -> list[str]:
     """All hosts that were ever told something and have not left."""
     return list(conn.execute(sa.select(_hosts.c.host)).scalars())

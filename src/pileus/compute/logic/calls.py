@@ -33,7 +33,8 @@ def desired_state(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
         gone = changes.ids(KIND, gone=True)
         if changes.full:
             query = sa.select(SERVERS.c.id).where(SERVERS.c.host == host, SERVERS.c.deleted.is_(True))
-            gone = list(conn.execute(query).scalars())
+            # Those it had to give up while it was away too: a build that was called off has left its server without a host.
+            gone = sorted({*conn.execute(query).scalars(), *desired.dropped(conn, host, KIND)})
     return Desired(version=changes.version, full=changes.full, servers=tuple(servers), gone=tuple(gone)).to_dict()
 
 
