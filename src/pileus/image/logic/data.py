@@ -38,6 +38,8 @@ from pileus.kernel.service import Service
 _log = logging.getLogger(__name__)
 _READ = 4 << 20
 _PIECE = 1 << 20
+_SILENT_AFTER = 120.0
+"""Seconds without a byte after which a file whose lock may not be seen here is a dead writer's: longer than an upload may stall."""
 _ABANDONED_AFTER = 20.0
 """Seconds after which an upload without a living writer is undone."""
 _SURELY_ABANDONED = dt.timedelta(days=1)
@@ -344,7 +346,7 @@ def undo_broken_uploads(service: Service) -> None:
     before = clock.from_epoch(clock.time() - _ABANDONED_AFTER)
     with service.db.read() as conn:
         rows = store.unfinished_uploads(conn, before)
-    leftovers = data.abandoned(_ABANDONED_AFTER)
+    leftovers = data.abandoned(_SILENT_AFTER)
     for row in rows:
         key = row["upload_key"]
         if row["upload_host"] == service.host:
