@@ -4,6 +4,8 @@ PILEUS := .venv/bin/pileus
 PYTEST := $(PYTHON) -m pytest
 PARALLEL := -n auto --dist loadfile
 ROUNDS ?= 20
+MINUTES ?= 10
+HISTORIES ?= 200
 .DEFAULT_GOAL := help
 .PHONY: help install up test check lint types chaos conformance bench clean
 
@@ -32,9 +34,11 @@ test: ## everything a machine without special hardware can run (under 30 minutes
 	@tools/install test
 	@tools/run-tests
 
-chaos: ## every probe of killed and restarted processes, ROUNDS=20 times
+chaos: ## everything killed at random for MINUTES=10, HISTORIES=200 simulated, then every probe of killed processes ROUNDS=20 times
 	@tools/install test
-	$(PYTEST) tests/probe --rounds=$(ROUNDS)
+	$(PYTEST) -s --show-capture=no tests/probe/test_chaos.py --minutes=$(MINUTES)
+	$(PYTEST) -s --show-capture=no tests/sim --histories=$(HISTORIES) --deeds=1000
+	$(PYTEST) tests/probe --rounds=$(ROUNDS) --deselect tests/probe/test_chaos.py
 
 conformance: ## OpenStack's own suites against a simulated cloud; SUITES="identity smoke" chooses
 	@tools/install dev

@@ -20,7 +20,7 @@ import tempfile
 import time
 import uuid
 
-from tests.databases import missing
+from tests.databases import missing, stat_of
 from tools.cloud import free_port
 
 SERVER = pathlib.Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -133,7 +133,7 @@ class RabbitMQ:
         """To every process of it: SIGSTOP makes a broker that is there and says nothing."""
         assert self.process is not None
         family, grown = {self.process.pid}, True
-        parents = {int(path.name): int(stat[1]) for path in pathlib.Path("/proc").glob("[0-9]*") if (stat := stat_of(path))}
+        parents = {int(path.name): int(stat[1]) for path in pathlib.Path("/proc").glob("[0-9]*") if (stat := stat_of(int(path.name)))}
         while grown:
             more = {pid for pid, parent in parents.items() if parent in family} - family
             grown = bool(more)
@@ -164,14 +164,6 @@ class RabbitMQ:
         with amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=5, read_timeout=5) as connection:
             found = connection.channel().queue_declare(name, passive=not properties, auto_delete=False, **properties)
             return found.message_count, found.consumer_count
-
-
-def stat_of(process: pathlib.Path) -> list[str]:
-    """State, parent and so on of a process; nothing when it has ended."""
-    try:
-        return (process / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
 
 
 def make_certificates(folder: pathlib.Path, at: str = "127.0.0.1") -> None:

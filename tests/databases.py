@@ -18,6 +18,7 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -46,17 +47,53 @@ def postgresql_bin() -> pathlib.Path | None:
 
 
 class PostgreSQL:
-    """One private server. As root it runs as the user `postgres`, because PostgreSQL refuses root."""
+    """One private server. As root it runs as the user `postgres`, because PostgreSQL refuses root.
 
-    def __init__(self, binaries: pathlib.Path) -> None:
+    `lasting`: what was committed survives `kill`, as it does in every server that is not only for tests.
+    """
+
+    def __init__(self, binaries: pathlib.Path, *, lasting: bool = False) -> None:
         self.binaries = binaries
+        self.lasting = lasting
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pileus-pg-"))
         self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres")
         self._run("initdb", "-D", str(self.folder / "data"), "--auth=trust", "-N", "-U", "postgres", "-E", "UTF8")
-        flags = f"-k {self.folder} -c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=400"
+        self.start()
+
+    def start(self) -> None:
+        flags = f"-k {self.folder} -c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=400"
+        flags += f" -c synchronous_commit={'on' if self.lasting else 'off'}"
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-o", flags, "-l", str(self.folder / "log"), "-w", "start")
+
+    def kill(self) -> None:
+        """SIGKILL to all of it; `start` brings it back."""
+        main = int((self.folder / "data/postmaster.pid").read_text().split()[0])
+        os.kill(main, signal.SIGSTOP)  # otherwise it may start one more meanwhile, which would be in the way of `start`
+        family = [*self.backends(), main]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while any(stat_of(pid)[:1] not in ([], ["Z"]) for pid in family) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        # Where nobody collects dead orphans the number in it still names a process, and `start` would be refused.
+        for lock in ("data/postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
+            (self.folder / lock).unlink(missing_ok=True)
+
+    def backends(self) -> list[int]:
+        """The processes that serve connections or work for all of them."""
+        main = (self.folder / "data/postmaster.pid").read_text().split()[0]
+        return [int(path.name) for path in pathlib.Path("/proc").glob("[0-9]*") if stat_of(int(path.name))[1:2] == [main]]
+
+    def create(self, database: str) -> str:
+        """Make an empty database that lasts as long as the server; its URL."""
+        import psycopg
+
+        with psycopg.connect(f"postgresql://postgres@/postgres?host={self.folder}", autocommit=True) as conn:
+            conn.execute(f"CREATE DATABASE {database}")
+        return self.url(database)
 
     def _run(self, *command: str) -> None:
         argv = [str(self.binaries / command[0]), *command[1:]]
@@ -81,7 +118,8 @@ class PostgreSQL:
                 conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+        with contextlib.suppress(subprocess.CalledProcessError):  # killed and not started again
+            self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -142,6 +180,14 @@ class MariaDB:
         self.process.kill()
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def stat_of(pid: int) -> list[str]:
+    """State, parent and so on of a process; nothing when there is none."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 SERVICES = ("identity", "placement", "image", "network", "compute")

@@ -11,7 +11,8 @@ resource_id)` asserts what holds after success, `undone(service, resource_id, me
 (`message` is what the flow gave as its error). Both look at the database and at the outside world as they are then.
 
 The faults, at every step: it is repeated; it fails before or after its work; its answer is lost, once or for the whole
-flow; the process is killed by SIGKILL before it, at each line of it, and after it, before its record; the flow is cancelled; its
+flow; the bus is cut for its first two calls; the database goes away before its first transaction, or after the commit, whose answer is
+lost; the disk is full at its first write; the process is killed by SIGKILL before it, at each line of it, and after it, before its record; the flow is cancelled; its
 worker loses the lease while it lives, another one brings the flow to its end or undoes it, and the first goes on where it was.
 The same for each undo: repeated, failing, killed. Killing is real: the flow runs in a forked child, which ends by a signal. Nothing waits
 for a lease or a backoff to run out: the harness sets them back in the database.
@@ -20,11 +21,13 @@ for a lease or a backoff to run out: the harness sets them back in the database.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,7 +35,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.kernel import clock
-from pileus.kernel.bus import BusTimeout
+from pileus.kernel.bus import BusTimeout, BusUnavailable
 from pileus.kernel.flows import Abort, Flow, LostLease, Run, Step, run_all, store
 from pileus.kernel.service import Service
 
@@ -84,7 +87,18 @@ def faults(flow: Flow) -> list[Fault]:
     return found
 
 
-_HARMLESS = ("repeated", "answer lost at", "killed before", "killed in", "killed after", "killed after record of")
+_HARMLESS = (
+    "repeated",
+    "answer lost at",
+    "bus cut in",
+    "database lost in",
+    "commit lost in",
+    "disk full in",
+    "killed before",
+    "killed in",
+    "killed after",
+    "killed after record of",
+)
 
 
 def survive(plug: Plug, fault: Fault, folder: pathlib.Path) -> None:
@@ -221,6 +235,10 @@ def disturbed(plug: Plug, fault: Fault, others: dict[str, Flow]) -> Flow:
     changes: dict[str, Callable[[Step], Step]] = {
         "repeated": _repeated,
         "answer lost at": _answer_lost,
+        "bus cut in": _without_bus,
+        "database lost in": lambda step: _without_database(step, "the connection is lost", after=False),
+        "commit lost in": lambda step: _without_database(step, "the connection is lost", after=True),
+        "disk full in": lambda step: _without_database(step, "database or disk is full", after=False),
         "fails before": lambda step: _failing(step, before=True),
         "fails after": lambda step: _failing(step, before=False),
         "cancelled before": lambda step: step,
@@ -298,6 +316,52 @@ def _answer_lost(step: Step) -> Step:
             lost.append(run.flow_id)
             raise BusTimeout(BROKEN)
         return result
+
+    return dataclasses.replace(step, do=do)
+
+
+def _without_bus(step: Step) -> Step:
+    """The first two calls of the step reach nobody."""
+    cut = iter((True, True))
+
+    def do(run: Run) -> Any:
+        bus, call = run.service.bus, run.service.bus.call
+
+        def answer(*arguments: Any, **options: Any) -> Any:
+            if next(cut, False):
+                raise BusUnavailable(BROKEN)
+            return call(*arguments, **options)
+
+        bus.call = answer  # type: ignore[method-assign]
+        try:
+            return step.do(run)
+        finally:
+            bus.call = call  # type: ignore[method-assign]
+
+    return dataclasses.replace(step, do=do)
+
+
+def _without_database(step: Step, why: str, *, after: bool) -> Step:
+    """The step's first transaction cannot begin, or nobody hears that it was committed."""
+    lost = iter((True,))
+
+    def do(run: Run) -> Any:
+        db, write = run.service.db, run.service.db.write
+
+        @contextlib.contextmanager
+        def broken(*, durable: bool = True) -> Iterator[Any]:
+            if not after and next(lost, False):
+                raise sa.exc.OperationalError("BEGIN", None, sqlite3.OperationalError(why))
+            with write(durable=durable) as conn:
+                yield conn
+            if after and next(lost, False):
+                raise sa.exc.OperationalError("COMMIT", None, sqlite3.OperationalError(why))
+
+        db.write = broken  # type: ignore[method-assign]
+        try:
+            return step.do(run)
+        finally:
+            db.write = write  # type: ignore[method-assign]
 
     return dataclasses.replace(step, do=do)
 

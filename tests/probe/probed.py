@@ -11,9 +11,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from pileus.cli.session import Session, load_config
+from pileus.compute.drivers import fake
 from pileus.kernel import clock
 from pileus.kernel.db import Database
 from pileus.kernel.errors import Failure
+from tests.invariants import View
 from tools.cloud import Cloud, ThrowAway
 
 
@@ -57,10 +59,22 @@ class Probed:
 
     def guests(self) -> list[str]:
         """Ids of the servers that the simulated hypervisor has."""
+        return sorted(self.guest_states())
+
+    def guest_states(self) -> dict[str, str]:
+        """The power states of what the simulated hypervisor has, by server."""
         found = next(self.home.rglob("fake-hypervisor.sqlite"))
         with contextlib.closing(sqlite3.connect(f"file:{found}?mode=ro", uri=True, timeout=20)) as db:
-            tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            return [str(row[0]) for row in db.execute(f"SELECT id FROM {tables[0]}")]
+            return {server: fake.state_in(packed) for server, packed in db.execute("SELECT id, guest FROM guests")}
+
+    def image_files(self) -> set[str]:
+        """Names of all files with image data, whole or not."""
+        return {path.name for path in (self.home / "images").rglob("*") if path.is_file()}
+
+    def view(self) -> View:
+        """This cloud, for the invariants."""
+        host = load_config(self.home).host
+        return View(rows=self.rows, guests=lambda: {host: self.guest_states()}, image_files=self.image_files)
 
     def why(self, servers) -> str:
         """The timelines of servers, and the newest log lines."""
@@ -93,9 +107,9 @@ def patiently(action, seconds: float = 30.0):
             clock.sleep(0.05)
 
 
-def wait_until(condition, what: str, seconds: float = 60.0, explain=lambda: "") -> None:
+def wait_until(condition, what: str, seconds: float = 60.0, explain=lambda: "", pause: float = 0.05) -> None:
     """Until the condition holds; fails with a sentence and what `explain` adds."""
     deadline = clock.monotonic() + seconds
     while not condition():
         assert clock.monotonic() < deadline, f"not true after {seconds:g} s: {what}\n{explain()}"
-        clock.sleep(0.05)
+        clock.sleep(pause)

@@ -143,6 +143,13 @@ def check_databases(facts: Facts) -> Iterator[Finding]:
             yield _problem("clock", what, "Synchronize the clocks of both machines (chrony or systemd-timesyncd).")
 
 
+def check_brokers(facts: Facts) -> Iterator[Finding]:
+    for where, error in facts.brokers():
+        if error:
+            todo = "Start it, or correct `bus.url` in pileus.toml. What was asked for meanwhile is done when it is back."
+            yield _problem("broker", f"The broker {where} cannot be used: {error}", todo)
+
+
 def check_processes(facts: Facts) -> Iterator[Finding]:
     """The supervisor and its children belong together."""
     processes = facts.processes()
@@ -181,8 +188,8 @@ def check_certificates(facts: Facts) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    check_kvm, check_port, check_memory, check_disk, check_commands, check_forwarding, check_files, check_databases, check_processes, check_agents,
-    check_certificates,
+    check_kvm, check_port, check_memory, check_disk, check_commands, check_forwarding, check_files, check_databases, check_brokers,
+    check_processes, check_agents, check_certificates,
 )  # fmt: skip
 
 

@@ -124,9 +124,18 @@ class Facts:
         """Secret files that others than their owner can read."""
         home = self.config.home
         private = [*home.glob("keys/**/*"), *home.glob("tls/*.key"), home / "clouds.yaml", *home.glob("databases/*")]
-        if self.config.api.key:
-            private.append(pathlib.Path(self.config.api.key))
+        private += [pathlib.Path(key) for key in (self.config.api.key, self.config.bus.key) if key]
         return sorted(path for path in private if _others_may_read(path))
+
+    def brokers(self) -> list[tuple[str, str]]:
+        """Each broker of the bus, and why it cannot be used ("" when it can)."""
+        if not self.config.bus.url:
+            return []
+        try:
+            from pileus.kernel.bus import rabbitmq_link  # noqa: PLC0415 - kombu is optional
+        except ModuleNotFoundError as error:
+            return [("RabbitMQ", f"its client is not installed ({error})")]
+        return [(rabbitmq_link.without_password(url), rabbitmq_link.why_not(url, self.config.bus)) for url in self.config.bus.url.split(";")]
 
     def databases(self) -> Iterator[DatabaseFacts]:
         """Those that are there; a home without databases has none yet."""

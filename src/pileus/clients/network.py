@@ -58,8 +58,9 @@ class NetworkClient(Client):
         made: list[Body] = self.post("/v2.0/ports", {"ports": bodies})["ports"]
         return made
 
-    def update_port(self, port_id: str, body: Mapping[str, Any]) -> Body:
-        return self._update("ports", "port", port_id, body)
+    def update_port(self, port_id: str, body: Mapping[str, Any], revision: int | None = None) -> Body:
+        """With a `revision`, refused with 412 when somebody has changed the port since."""
+        return self._update("ports", "port", port_id, body, revision)
 
     def bind_port(self, port_id: str, host: str, **others: Any) -> Body:
         """Bind to a host; with `host` "" take it off its host. `others` are attributes to change along."""
@@ -179,8 +180,9 @@ class NetworkClient(Client):
         made: Body = self.post(f"/v2.0/{collection}", {name: dict(body)})[name]
         return made
 
-    def _update(self, collection: str, name: str, id: str, body: Mapping[str, Any]) -> Body:
-        changed: Body = self.put(f"/v2.0/{collection}/{id}", {name: dict(body)})[name]
+    def _update(self, collection: str, name: str, id: str, body: Mapping[str, Any], revision: int | None = None) -> Body:
+        headers = {} if revision is None else {"If-Match": f"revision_number={revision}"}
+        changed: Body = self.put(f"/v2.0/{collection}/{id}", {name: dict(body)}, headers=headers)[name]
         return changed
 
 

@@ -44,6 +44,7 @@ ROOM = Room(
     microversions=MICROVERSIONS,
     flows="pileus.compute.flows:FLOWS",
     loops="pileus.compute.loops:LOOPS",
+    explain="pileus.compute.logic.explain:explain",
     calls="pileus.compute.logic.calls:CALLS",
     agent="pileus.compute.agent:agent",
 )

@@ -24,4 +24,5 @@ ROOM = Room(
         "pileus.image.api.info",
     ),
     loops="pileus.image.loops:LOOPS",
+    explain="pileus.image.logic.explain:explain",
 )

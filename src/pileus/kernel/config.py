@@ -70,6 +70,9 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         ),
         msgspec.Meta(ge=0, le=60),
     ] = 0.0
+    stop_seconds: Annotated[
+        float, Doc("Seconds that requests under way may still take when Pileus is stopped."), msgspec.Meta(gt=0, le=60)
+    ] = 30.0
     certificate: Annotated[str, Doc("Path of the TLS certificate chain (PEM); TLS is on when set.")] = ""
     key: Annotated[str, Doc("Path of the TLS private key (PEM).")] = ""
     controller_url: Annotated[

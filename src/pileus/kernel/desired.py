@@ -150,6 +150,12 @@ def hosts_far_ahead(conn: sa.Connection) -> list[str]:
     return list(conn.execute(sa.select(_hosts.c.host).where(_hosts.c.version - _hosts.c.floor > 2 * KEEP_TOMBSTONES)).scalars())
 
 
+def dropped(conn: sa.Connection, host: str, kind: str) -> list[str]:
+    """What the host had to give up, as long as that is remembered: for one that may have slept through it."""
+    query = sa.select(_items.c.item_id).where(_items.c.host == host, _items.c.kind == kind, _items.c.gone.is_(True))
+    return list(conn.execute(query).scalars())
+
+
 def version_of(conn: sa.Connection, host: str) -> int:
     return conn.execute(sa.select(_hosts.c.version).where(_hosts.c.host == host)).scalar_one_or_none() or 0
 

@@ -34,6 +34,7 @@ ROOM = Room(
         "pileus.network.api.extensions",
     ),
     loops="pileus.network.loops:LOOPS",
+    explain="pileus.network.logic.explain:explain",
     calls="pileus.network.logic.calls:CALLS",
     agent="pileus.network.agent:agent",
 )

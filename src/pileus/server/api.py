@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ def run(config: Config, assembly: Assembly, sockets: Sequence[socket.socket], na
     stopping = threading.Event()
     gateway = Gateway(assembly.mounts(), config, ports_of(config, assembly), plain_app(assembly, stopping.is_set))
     server = make_server(gateway, config, stopping)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn, when it has stopped, raises the signal again: by default that would end us before our threads are done
+        signal.signal(number, lambda _signal, _frame: None)
     server.run(sockets=list(sockets))
     gateway.close()
     assembly.bus.close()

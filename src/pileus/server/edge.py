@@ -97,6 +97,7 @@ class Gateway:
             if upload is not None and pump is not None:
                 upload.leave()
                 pump.cancel()
+                upload.break_off()  # should we be stopped, the thread that reads must not wait for more
         unread = upload is not None and not upload.ended
         if unread:
             headers.append((b"connection", b"close"))  # the rest of the body is not wanted

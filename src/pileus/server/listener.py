@@ -7,6 +7,7 @@ endless header, or hold connections for ever by never ending theirs.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from types import FrameType
@@ -69,7 +70,7 @@ def make_server(gateway: Gateway, config: Config, stopping: threading.Event | No
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=60,
-            timeout_graceful_shutdown=30,
+            timeout_graceful_shutdown=math.ceil(config.api.stop_seconds),
             backlog=2048,
             **options,
         ),

@@ -26,6 +26,7 @@ from pileus.server.secrets import write_private
 
 _log = logging.getLogger(__name__)
 STOP_SECONDS = 35.0
+"""For the controller and the agent; the API has what its requests may take, and a little more."""
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 
 
@@ -35,6 +36,7 @@ class Child:
 
     name: str
     run: Callable[[], None]
+    listens: bool = True
     pid: int = 0
     started: float = 0.0
     not_before: float = 0.0
@@ -99,9 +101,9 @@ class Supervisor:
                 Child(f"api-{number}", lambda n=number: api.run(config, assembly, sockets, f"api-{n}"))  # type: ignore[misc]
                 for number in range(config.api.workers)
             ]
-            self.children.append(Child("controller", lambda: controller.run(config, assembly)))
+            self.children.append(Child("controller", lambda: controller.run(config, assembly), listens=False))
         if rooms.with_agents(config):
-            self.children.append(Child("agent", lambda: agent.run(config)))
+            self.children.append(Child("agent", lambda: agent.run(config), listens=False))
 
     def run(self) -> None:
         """Until SIGTERM: start, watch, restart."""
@@ -134,6 +136,9 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
         code = 1
         try:
+            if not child.listens:  # held here, sockets that the API has closed would let clients in, to wait for nobody
+                for listener in self.sockets:
+                    listener.close()
             child.run()
             code = 0
         except BaseException:
@@ -174,12 +179,16 @@ class Supervisor:
         ]
         for listener in self.sockets:
             listener.close()
-        for group in groups:
+        patience = [self.config.api.drain + self.config.api.stop_seconds + 5.0, STOP_SECONDS, STOP_SECONDS]
+        for group, seconds in zip(groups, patience, strict=True):
             self._signal(group, signal.SIGTERM)
-            deadline = clock.monotonic() + STOP_SECONDS + self.config.api.drain
+            deadline = clock.monotonic() + seconds
             while any(child.pid for child in group) and clock.monotonic() < deadline:
                 signal.sigtimedwait({signal.SIGCHLD}, 0.2)
                 self._reap()
+            for child in group:
+                if child.pid:
+                    _log.error("%s did not end within %g s and is killed", child.name, seconds)
             self._signal(group, signal.SIGKILL)
             self._reap()
 

@@ -59,6 +59,12 @@ class Upload:
         self._left = True
         self._scope.pop(UPLOAD, None)
 
+    def break_off(self) -> None:
+        """Nothing more will come: the thread that reads must not wait for it."""
+        with self._changed:
+            self._broken = True
+            self._changed.notify_all()
+
     def put(self, part: bytes) -> None:
         """Take a part from the listener, and have it wait when there are too many."""
         self._add(part)

@@ -172,23 +172,25 @@ class FakeNetworks:
             port = {
                 "id": new(), "mac_address": f"fa:16:3e:00:{len(self.ports) // 256:02x}:{len(self.ports) % 256:02x}",
                 "status": "DOWN", "fixed_ips": [{"subnet_id": s, "ip_address": address} for s in network["subnets"]],
-                "security_groups": [DEFAULT_GROUP], "device_id": "", "device_owner": "", "tenant_id": PROJECT,
+                "security_groups": [DEFAULT_GROUP], "device_id": "", "device_owner": "", "tenant_id": PROJECT, "revision_number": 1,
                 "binding:vif_type": "tap" if body.get("binding:host_id") else "unbound", **body,
             }
             port["fixed_ips"] = [{"subnet_id": s, "ip_address": address} for s in network["subnets"]]
             self.ports[port["id"]] = port
             return copy.deepcopy(port)
 
-    def update_port(self, port_id, body):
+    def update_port(self, port_id, body, revision=None):
         with self.lock:
             self.calls.append("update port")
             if port_id not in self.ports:
                 raise PeerNotFound("Port could not be found.", status=404)
             if "update" in self.refuse:
                 raise self.refuse["update"]
+            if revision not in {None, self.ports[port_id]["revision_number"]}:
+                raise PeerConflict("Constrained to another revision.", status=412)
             if body.get("binding:host_id", self.ports[port_id].get("binding:host_id")) != self.ports[port_id].get("binding:host_id"):
                 body = {"status": "DOWN", **body}
-            self.ports[port_id].update(body)
+            self.ports[port_id].update(body, revision_number=self.ports[port_id]["revision_number"] + 1)
             if "binding:host_id" in body:
                 self.ports[port_id]["binding:vif_type"] = "tap" if body["binding:host_id"] else "unbound"
             return copy.deepcopy(self.ports[port_id])

@@ -253,6 +253,25 @@ def test_the_upload_of_another_machine_that_was_lost_is_undone_when_nothing_come
     assert images.show(keys["unseen"])["status"] == "queued"
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_whoever_is_killed_before_the_data_of_a_broken_upload_is_removed_leaves_it_to_the_loops(images, deleted):
+    from pileus.image.logic import data
+
+    key, upload = images.create(), "11111111-1111-4111-8111-111111111111"
+    data._claim(images.service, data.store.Image(row=_row(images, key)), upload, "saving")
+    writer = images.store.writer(upload)
+    writer.commit()
+    if deleted:
+        images("DELETE", f"/images/{key}", ok=204)
+        run_loops(images)
+        assert files(images), "what is still being written is left alone"
+    else:
+        assert data._unclaim(images.service, key, upload, "saving")
+    writer.release()  # and here the process was killed
+    run_loops(images)
+    assert files(images) == []
+
+
 def _row(images, key):
     import sqlalchemy as sa
 

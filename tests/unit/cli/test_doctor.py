@@ -25,7 +25,7 @@ class Healthy(Facts):
         self.answers = {
             "supervisor": 7, "processes": {"api-0": 8, "agent": 9}, "kvm": (True, "a guest ran"), "port_owner": None, "memory_mb": 8000,
             "disk_mb": 50_000, "has_command": True, "has_module": True, "is_root": True, "forwards": True, "forward_policies_that_drop": [],
-            "open_files": [], "databases": [DatabaseFacts("compute", "0002", "0002", 0.01)], "cloud": ([], ""), "certificates": [], **answers,
+            "open_files": [], "brokers": [("mq:5672", "")], "databases": [DatabaseFacts("compute", "0002", "0002", 0.01)], "cloud": ([], ""), "certificates": [], **answers,
         }  # fmt: skip
         for name in self.answers:
             setattr(self, name, lambda *given, name=name: self._answer(name, *given))
@@ -136,6 +136,21 @@ def test_a_database_server_with_another_time_is_named(tmp_path, skew):
     assert f"{skew:+.1f} s" in what
 
 
+def test_a_broker_that_cannot_be_used_is_named(tmp_path):
+    [(check, level, what)] = found(tmp_path, brokers=[("a:5672", ""), ("b:5672", "Connection refused")])
+    assert (check, level, what) == ("broker", "problem", "The broker b:5672 cannot be used: Connection refused")
+
+
+def test_brokers_are_really_asked(tmp_path):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken and not listening: refused
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        [(where, error)] = Facts(load_config(tmp_path, {"bus": {"url": f"amqp://user:secret@{address}/"}})).brokers()
+    assert where == address, "without the password"
+    assert "refused" in error
+    assert Facts(load_config(tmp_path)).brokers() == [], "there is none on Unix sockets"
+
+
 def test_a_dead_supervisor_with_living_children_is_named(tmp_path):
     [(check, level, what)] = found(tmp_path, supervisor=None)
     assert (check, level) == ("supervisor", "problem")
@@ -162,10 +177,12 @@ def test_every_problem_says_what_to_do(tmp_path):
     broken = {
         "kvm": (False, "none"), "disk_mb": 1, "has_command": False, "has_module": False, "is_root": False, "forwards": False,
         "forward_policies_that_drop": ["a"], "open_files": [Path("/k")], "databases": [DatabaseFacts("image", error="x")],
+        "brokers": [("mq:5672", "refused")],
         "processes": {"agent": 0}, "cloud": (["a"], "b"),
     }  # fmt: skip
     findings = doctor.examine(Healthy(tmp_path, **broken))
-    checks = ["kvm", "disk", "root", "commands", "libvirt", "forwarding", "firewall", "files", "database", "processes", "services", "agents"]
+    checks = ["kvm", "disk", "root", "commands", "libvirt", "forwarding", "firewall", "files", "database", "broker", "processes"]
+    checks += ["services", "agents"]
     assert [finding.check for finding in findings] == checks
     assert all(finding.todo for finding in findings)
 

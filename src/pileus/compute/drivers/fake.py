@@ -422,6 +422,11 @@ class FakeDriver:
             )
 
 
+def state_in(packed: bytes) -> PowerState:
+    """The power state of a guest as the file keeps it, for whoever looks at a pretended host from outside."""
+    return msgspec.msgpack.decode(packed, type=_Guest).state
+
+
 def _boot_log(doc: ServerDoc, boot: int) -> str:
     """What the n-th boot of a small guest writes: the same text every time."""
     addresses = " ".join(f"{nic.mac}={','.join(nic.ips) or 'none'}" for nic in doc.nics) or "none"

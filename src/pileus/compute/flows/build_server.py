@@ -146,7 +146,7 @@ def _bind(run: Run, server: Row, nic: Row, groups: list[str], port: Row | None) 
     known = nic["port_id"] or (port["id"] if port else None)
     try:
         if known:
-            return networks.update_port(run.service, run.context, known, marks)
+            return networks.take_port(run.service, run.context, known, marks)
         body = {
             **marks,
             "network_id": nic["network_id"],

@@ -37,9 +37,9 @@ def desired_state(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _once_here(conn: sa.Connection, host: str, present: frozenset[str]) -> list[str]:
-    """Servers that were on the host and are known not to belong there any more: deleted, or moved elsewhere."""
+    """Servers that were on the host and are known not to belong there any more: deleted, moved elsewhere, or given up while it was away."""
     query = sa.select(SERVERS.c.id).where(SERVERS.c.host == host, SERVERS.c.deleted.is_(True))
-    found = set(conn.execute(query).scalars()) | set(moves.passed_through(conn, host))
+    found = {*conn.execute(query).scalars(), *moves.passed_through(conn, host), *desired.dropped(conn, host, hosts.KIND)}
     return sorted(found - present)
 
 

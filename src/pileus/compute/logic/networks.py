@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pileus.clients.base import PeerError, PeerNotFound
+from pileus.clients.base import PeerConflict, PeerError, PeerNotFound
 from pileus.compute.errors import BadRequest
 from pileus.kernel.context import Context
-from pileus.kernel.errors import Conflict, Forbidden, NotFound
+from pileus.kernel.errors import Conflict, Forbidden, NotFound, Unavailable
 from pileus.kernel.service import Service
 
 Json = dict[str, Any]
 AUTO = "auto"
 NOTHING = "none"
+_ATTEMPTS = 5
+_CHANGED = 412
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +256,26 @@ def create_port(service: Service, context: Context, body: Json) -> Json:
 def update_port(service: Service, context: Context, port_id: str, body: Json) -> Json:
     port: Json = service.clients.network(context).update_port(port_id, body)
     return port
+
+
+def take_port(service: Service, context: Context, port_id: str, marks: Json) -> Json:
+    """Mark a port as the server's that `marks` names, unless it is another's. Raises `Conflict`.
+
+    Two servers that were asked for with the same port may come here at the same moment: the port's revision lets one of them in.
+    """
+    client = service.clients.network(context)
+    for _ in range(_ATTEMPTS):
+        port = client.show_port(port_id)
+        if port["device_id"] not in {"", marks["device_id"]}:
+            raise Conflict(f"Port {port_id} is still in use.")
+        try:
+            taken: Json = client.update_port(port_id, marks, revision=port["revision_number"])
+        except PeerConflict as error:
+            if error.status != _CHANGED:
+                raise
+        else:
+            return taken
+    raise Unavailable(f"Port {port_id} is being changed by others all the time.")
 
 
 def delete_port(service: Service, context: Context, port_id: str) -> None:

@@ -38,7 +38,9 @@ from pileus.kernel.service import Service
 _log = logging.getLogger(__name__)
 _PIECE = 4 << 20
 _CRUMBS = 256  # of a piece, at most: a client may send byte by byte
-_ABANDONED_AFTER = 120.0
+_SILENT_AFTER = 120.0
+"""Seconds without a byte after which a file whose lock may not be seen here is a dead writer's: longer than an upload may stall."""
+_ABANDONED_AFTER = 20.0
 """Seconds after which an upload without a living writer is undone."""
 _SURELY_ABANDONED = dt.timedelta(days=1)
 """When an upload of another machine is undone of which nothing is seen here."""
@@ -247,18 +249,24 @@ def _abandon(service: Service, image_id: str, key: str, status: str) -> None:
             wanted = key in store.known_keys(conn, [key])
         if not wanted:
             data_store(service).delete(key)
+            with service.db.write(durable=False) as conn:
+                store.forget_removal(conn, key)
     except Exception:
         _log.exception("the broken upload of image %s is left to the loops", image_id)
 
 
 def _unclaim(service: Service, image_id: str, key: str, status: str) -> bool:
-    """Put an image whose write broke off back to where it was; False when it is no longer ours."""
+    """Put an image whose write broke off back to where it was; False when it is no longer ours.
+
+    What was written is noted for removal with it: whoever deletes it next may be killed before.
+    """
     nothing = {"status": "queued", "upload_key": None, "upload_host": None, "upload_since": None}
     with service.db.write() as conn:
         image = store.find(conn, image_id)
         if image is None or not store.transition(conn, image_id, {"status": status, "upload_key": key}, nothing):
             return False
         reserve(service, conn, image.owner, image_count_uploading=-1)
+        store.note_removal(conn, key)
     return True
 
 
@@ -326,11 +334,13 @@ def _resolve(span: tuple[int | None, int | None], size: int) -> tuple[int, int]:
 
 
 def remove_deleted(service: Service) -> None:
-    """Remove the data of images that are gone."""
+    """Remove the data of images that are gone, and of writes that broke off; what is still being written comes later."""
     with service.db.read() as conn:
         keys = store.pending_removals(conn)
     data = data_store(service)
     for key in keys:
+        if data.is_being_written(key):
+            continue
         data.delete(key)
         with service.db.write(durable=False) as conn:
             store.forget_removal(conn, key)
@@ -342,7 +352,7 @@ def undo_broken_uploads(service: Service) -> None:
     before = clock.from_epoch(clock.time() - _ABANDONED_AFTER)
     with service.db.read() as conn:
         rows = store.unfinished_uploads(conn, before)
-    leftovers = data.abandoned(_ABANDONED_AFTER)
+    leftovers = data.abandoned(_SILENT_AFTER)
     for row in rows:
         key = row["upload_key"]
         if row["upload_host"] == service.host:

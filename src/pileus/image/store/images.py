@@ -145,8 +145,8 @@ def delete(conn: sa.Connection, image: Image) -> bool:
     mine = sa.and_(_I.id == image.id, _I.version == image.row["version"])
     if conn.execute(sa.delete(images).where(mine)).rowcount != 1:
         return False
-    if image.row["data_key"]:
-        note_removal(conn, image.row["data_key"])
+    for key in filter(None, (image.row["data_key"], image.row["upload_key"])):
+        note_removal(conn, key)
     insert_ignore(conn, retired_ids, [{"id": image.id}])
     return True
 

@@ -91,6 +91,19 @@ def is_repeated(message: Any) -> bool:
     return bool(message.delivery_info.get("redelivered") or headers.get(_AGAIN))
 
 
+def why_not(url: str, options: BusOptions) -> str:
+    """Why a broker cannot be used now, "" when it can: one connection is made for it, and closed."""
+
+    def nothing(*_: Any) -> None:
+        """Nothing is served or asked over this connection."""
+
+    try:
+        Link(url, options, nothing, nothing, nothing).drop()
+    except LOST as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
 class Link:
     """Raises one of LOST from any method once the connection is gone."""
 

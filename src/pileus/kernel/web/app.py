@@ -35,7 +35,7 @@ from pileus.kernel.errors import (
     UnsupportedMedia,
 )
 from pileus.kernel.service import Service
-from pileus.kernel.web import faults
+from pileus.kernel.web import faults, trail
 from pileus.kernel.web.auth import Authenticator
 from pileus.kernel.web.call import Call, Headers, Query, Reply
 from pileus.kernel.web.microversions import Microversions, Version
@@ -163,7 +163,8 @@ class Application:
     def _error(self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: Any) -> None:
         if isinstance(error, Failure):
             if error.inside or error.status >= 500:
-                _log.warning("%s: %s", error.message, error.inside, extra={"request_id": req.context.request_id})
+                known = {"request_id": req.context.request_id, "path": req.path}
+                _log.warning("%s: %s", error.message, error.inside, extra=known)
             self._fail(req, resp, error)
             return
         _log.error("%s %s failed", req.method, req.path, exc_info=error, extra={"request_id": req.context.request_id})
@@ -307,6 +308,7 @@ def _answer(
     result = _waiting(app, call) if operation.waits else operation.handler(call)
     if operation.late and not call.authorized:
         raise ProgrammingError(f"{operation.method} {operation.path} answered without authorizing")
+    trail.note(call, result)
     _render(result, operation, req, resp)
 
 
