@@ -50,6 +50,15 @@ class Three:
         }
         return Cloud(HOME, host.run, simulate=False, port=5000, settings=settings)
 
+    def until_on(self, host: str, name: str, seconds: float = 240) -> None:
+        """Wait until a server runs on a host; what happened to it when it does not."""
+        try:
+            wait_until(f"{name} is on {host}", lambda: settled(self.server(name)) and self.host_of(name) == host, seconds)
+        except AssertionError as failure:
+            why = self.clouds["host1"].pileus("why", self.server(name)["id"], check=False).stdout
+            logs = {each: cloud.pileus("logs", "--lines", "25", check=False).stdout for each, cloud in self.clouds.items()}
+            raise AssertionError(f"{failure}\n{why}\n" + "\n".join(f"{each}:\n{log}" for each, log in logs.items())) from None
+
     def server(self, name: str) -> dict[str, Any]:
         shown: dict[str, Any] = self.user("server", "show", name)
         return shown
@@ -156,7 +165,7 @@ class TestThreeHosts:
         talk = three.underlay.switch.popen(guest.command("while read line; do echo $line; done"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert echoed(talk, "before") == "before"
         three.user.text("--os-compute-api-version", "2.30", "server", "migrate", "--live-migration", "--host", "host3", "--wait", "on-host2", timeout=240)
-        wait_until("it is on the other host", lambda: three.host_of("on-host2") == "host3" and three.server("on-host2")["status"] == "ACTIVE", 120)
+        three.until_on("host3", "on-host2")
         assert echoed(talk, "after") == "after"  # the same connection
         ping.terminate()
         print(f"longest time without an answer during the move: {longest_gap(ping.communicate()[0]):.2f} s")

@@ -12,7 +12,6 @@ import threading
 
 from pileus.compute.agent.calls import Calls
 from pileus.compute.agent.epochs import EpochBook
-from pileus.compute.agent.tunnel import make_directory
 from pileus.compute.drivers.fake import FakeDriver, FakeHost
 from tests.api.compute.world import FakeImages, FakeNetworks, World
 
@@ -72,7 +71,7 @@ class StoredCarrier:
 
     @contextlib.contextmanager
     def ends(self, gangway, server_id, offer):
-        make_directory(gangway)
+        gangway.make()
         path = gangway.directory / "guest"
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:

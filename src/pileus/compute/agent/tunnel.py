@@ -26,7 +26,7 @@ _CONNECT_SECONDS = 30.0
 def local_ends(gangway: Gangway, connect: Callable[[str], socket.socket]) -> Iterator[pathlib.Path]:
     """Sockets by the gangway's names in its directory; what connects to one is carried to what `connect` gives for its name."""
     shutil.rmtree(gangway.directory, ignore_errors=True)
-    make_directory(gangway)
+    gangway.make()
     listeners = []
     try:
         for name in gangway.sockets:
@@ -48,14 +48,6 @@ def local_ends(gangway: Gangway, connect: Callable[[str], socket.socket]) -> Ite
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         shutil.rmtree(gangway.directory, ignore_errors=True)
-
-
-def make_directory(gangway: Gangway) -> None:
-    """The directory of the sockets, for the guests' user alone."""
-    gangway.directory.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    gangway.directory.mkdir(mode=0o700, exist_ok=True)
-    if gangway.owner is not None:
-        os.chown(gangway.directory, *gangway.owner)
 
 
 def _accept(listener: socket.socket, name: str, connect: Callable[[str], socket.socket]) -> None:

@@ -6,6 +6,7 @@ serializes the calls of one server) and are idempotent: repeating one that has s
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -69,6 +70,14 @@ class Gangway:
     directory: pathlib.Path
     sockets: Mapping[str, pathlib.Path]
     owner: tuple[int, int] | None = None
+
+    def make(self) -> None:
+        """The directory of the sockets, for the guests' user alone."""
+        self.directory.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.directory.parent.chmod(0o711)  # whatever the umask: that user passes through
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        if self.owner is not None:
+            os.chown(self.directory, *self.owner)
 
 
 class ComputeDriver(Protocol):

@@ -7,7 +7,6 @@ to host (`agent/tunnel.py`): nothing of libvirt's listens on a network.
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
@@ -99,10 +98,7 @@ class Moves:
             self._plug(doc)
         gangway = self.gangway(doc.id)
         shutil.rmtree(gangway.directory, ignore_errors=True)
-        gangway.directory.parent.mkdir(mode=0o711, exist_ok=True)
-        gangway.directory.mkdir(mode=0o700)
-        if gangway.owner is not None:
-            os.chown(gangway.directory, *gangway.owner)
+        gangway.make()
         return {"home": str(self._home), "vnc": self._vnc_address()}
 
     def send(self, server_id: str, there: Mapping[str, Any]) -> None:
