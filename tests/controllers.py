@@ -22,7 +22,7 @@ from pileus.cli.session import Session, load_config
 from pileus.kernel.files import write_private
 from tests import databases
 from tests.brokers import RabbitMQ, make_certificates
-from tests.probe.probed import Probed, patiently, wait_until
+from tests.probe.probed import Probed, guest_states, patiently, wait_until
 from tools.cloud import TOP, Cloud, free_port
 
 PAGE = TOP / "docs/operate/several-controllers.md"
@@ -183,12 +183,7 @@ class Controllers:
 
     def guests(self) -> list[str]:
         """What the simulated hypervisors of all controllers have."""
-        return sorted(guest for number in range(self.count) for guest in Probed.guests(_Home(self.clouds[number].home)))  # type: ignore[arg-type]
-
-
-class _Home:
-    def __init__(self, home: Path) -> None:
-        self.home = home
+        return sorted(guest for number in range(self.count) for guest in guest_states(self.clouds[number].home))
 
 
 def gone(pid: int) -> bool:

@@ -62,10 +62,7 @@ class Probed:
         return sorted(self.guest_states())
 
     def guest_states(self) -> dict[str, str]:
-        """The power states of what the simulated hypervisor has, by server."""
-        found = next(self.home.rglob("fake-hypervisor.sqlite"))
-        with contextlib.closing(sqlite3.connect(f"file:{found}?mode=ro", uri=True, timeout=20)) as db:
-            return {server: fake.state_in(packed) for server, packed in db.execute("SELECT id, guest FROM guests")}
+        return guest_states(self.home)
 
     def image_files(self) -> set[str]:
         """Names of all files with image data, whole or not."""
@@ -93,6 +90,13 @@ class Probed:
             "addresses": self.rows("network", "SELECT count(*) FROM ip_allocations"),
             "guests": self.guests(),
         }
+
+
+def guest_states(home: Path) -> dict[str, str]:
+    """The power states of what the simulated hypervisor of a home has, by server."""
+    found = next(home.rglob("fake-hypervisor.sqlite"))
+    with contextlib.closing(sqlite3.connect(f"file:{found}?mode=ro", uri=True, timeout=20)) as db:
+        return {server: fake.state_in(packed) for server, packed in db.execute("SELECT id, guest FROM guests")}
 
 
 def patiently(action, seconds: float = 30.0):

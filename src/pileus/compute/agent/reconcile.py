@@ -58,6 +58,7 @@ class Keeper:
         self._version = 0
         self._full = Due(_FULL_SECONDS)
         self._speak = Due(0.0)
+        self._unremoved: set[str] = set()
         self._pulled = False
         self._pulled_at = float("-inf")
         self._stopping = False
@@ -133,6 +134,8 @@ class Keeper:
         """
         if not self._pulled:
             raise Unavailable("the controller has not said yet what shall be here")
+        for server_id in sorted(self._unremoved):
+            self._guarded(server_id, lambda server_id=server_id: self._remove(server_id))
         states: dict[str, PowerState] = {
             key: state for key, state in self._driver.states().items() if state != "missing"
         }
@@ -238,6 +241,7 @@ class Keeper:
     def _take_up(self, wanted: DesiredServer, *, rebooted: bool) -> None:
         """Bring back a guest that the host has lost, and after a boot of the host those that ran."""
         server_id = wanted.id
+        self._unremoved.discard(server_id)
         if wanted.kept:
             return  # the flow that moves it says what happens
         if self._calls.touched_within(server_id, _QUIET_SECONDS) or not self._calls.book.has_begun(server_id):
@@ -255,7 +259,9 @@ class Keeper:
 
     def _remove(self, server_id: str) -> None:
         if self._calls.touched_within(server_id, _QUIET_SECONDS):
+            self._unremoved.add(server_id)  # nobody says a second time that it has to go
             return
+        self._unremoved.discard(server_id)
         _log.warning("server %s does not belong here any more; it is removed", server_id)
         self._calls.jobs.drop(server_id)
         self._driver.destroy(server_id)

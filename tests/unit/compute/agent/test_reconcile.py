@@ -201,6 +201,20 @@ def test_what_is_gone_is_removed(host: Host, doc) -> None:
     assert host.controller.asked == [0, 1]
 
 
+def test_what_is_gone_and_in_use_goes_with_a_later_report(host: Host, doc) -> None:
+    host.run(doc)
+    host.keeper.pull()
+    host.controller.version += 1
+    host.controller.gone = [doc.id]
+    host.keeper.pull()
+    host.keeper.report()
+    assert host.driver.states() == {doc.id: "running"}  # a call has named it a moment ago
+    host.controller.gone = []
+    host.later()
+    host.keeper.report()
+    assert host.driver.states() == {}
+
+
 def test_one_servers_failure_does_not_keep_the_others(host: Host, doc, tmp_path: pathlib.Path) -> None:
     other = server(None)
     for each in (doc, other):
