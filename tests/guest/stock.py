@@ -114,7 +114,7 @@ class Guest:
 
 
 def readable_by_others(run: Run, path: Path) -> None:
-    """On a test host, let an ordinary user reach `path` (a Python below /root); the change stays in the sandbox."""
+    """On a test host, let an ordinary user reach `path` (the checkout, a Python below /root); the change stays in the sandbox."""
     for parent in Path(os.path.realpath(path)).parents:
         if str(parent).startswith(("/root", "/var", "/etc")):
             run(["chmod", "o+rx", str(parent)])

@@ -11,7 +11,7 @@ import pytest
 
 from tests.guest.steps import ClientSteps, Job, delete_everything
 from tests.guest.stock import CLIENTS, as_ordinary_user, readable_by_others
-from tests.sandbox import Sandbox, possible
+from tests.sandbox import TOP, Sandbox, possible
 from tools.cloud import Cloud
 
 pytestmark = pytest.mark.timeout(300)
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="class")
 def job() -> Iterator[Job]:
     with Sandbox() as host:
-        for python in (sys.executable, CLIENTS / "python"):
-            readable_by_others(host.run, Path(python))
+        for needed in (TOP, sys.executable, CLIENTS / "python"):
+            readable_by_others(host.run, Path(needed))
         home = host.dir / "home"
         home.mkdir()
         for path in (host.dir, home):

@@ -5,6 +5,7 @@ The home lies on a small file system of memory, which only this module's sandbox
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -49,9 +50,14 @@ def fill(disk: Path, leave: int | None) -> None:
     filler.unlink(missing_ok=True)
     if leave is None:
         return
-    state = os.statvfs(disk)
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - leave)
+        while True:
+            try:
+                os.posix_fallocate(file.fileno(), 0, free(disk) - leave)
+                return
+            except OSError as error:  # a log has grown meanwhile
+                if error.errno != errno.ENOSPC:
+                    raise
 
 
 def free(disk: Path) -> int:

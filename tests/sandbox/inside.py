@@ -15,6 +15,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import struct
 import sys
 import time
@@ -25,6 +26,7 @@ CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 2, 4, 4096, 16384, 1 << 18, 2
 PR_SET_PDEATHSIG = 1
 PRIVATE_TREES = ("/etc", "/var", "/root")  # writes below these stay in the sandbox (overlay)
+HIDDEN = ("/var/lib/pileus",)  # a cloud that this machine runs: no test host sees it
 
 
 def check(result: int, what: str) -> None:
@@ -73,6 +75,14 @@ def private_sys() -> None:
         mount("cgroup", directory, "cgroup", 0, options)
 
 
+def hide(layers: str, path: str) -> None:
+    """Have an overlay whose upper layers are below `layers` show nothing at a path; what lies there is not touched."""
+    above = os.path.dirname(path)
+    os.makedirs(f"{layers}{above}", exist_ok=True)
+    shutil.copystat(above, f"{layers}{above}")
+    os.mknod(f"{layers}{path}", stat.S_IFCHR, os.makedev(0, 0))  # a whiteout: Documentation/filesystems/overlayfs.rst
+
+
 def private_trees(base: str, keep: list[str]) -> None:
     """Lay a writable layer over /etc, /var and /root; what lies in `keep` (the checkout) stays the real thing."""
     held = {path: os.open(path, os.O_PATH) for path in keep if path.startswith(tuple(f"{tree}/" for tree in PRIVATE_TREES))}
@@ -81,6 +91,9 @@ def private_trees(base: str, keep: list[str]) -> None:
         os.makedirs(upper)
         os.makedirs(work)
         shutil.copystat(tree, upper)
+        for path in HIDDEN:
+            if path.startswith(f"{tree}/") and os.path.isdir(path):
+                hide(f"{base}/layers", path)
         mount("overlay", tree, "overlay", 0, f"lowerdir={tree},upperdir={upper},workdir={work}")
     for path, number in held.items():
         mount(f"/proc/self/fd/{number}", path, None, MS_BIND | MS_REC)

@@ -28,6 +28,14 @@ def test_writes_to_etc_var_and_run_stay_inside() -> None:
         assert Path(path).read_text() == "inside"
 
 
+def test_a_cloud_that_the_machine_runs_is_hidden_and_untouched(host: Sandbox) -> None:
+    host.run(["sh", "-c", "mkdir -p /var/lib/pileus && echo real > /var/lib/pileus/keys"])
+    lay = "import tests.sandbox.inside as i, os; i.private_trees('/run/nested', []); print(os.path.exists('/var/lib/pileus'), os.listdir('/var/lib') != [])"
+    fresh = "; os.mkdir('/var/lib/pileus'); print(os.listdir('/var/lib/pileus')); os.rmdir('/var/lib/pileus')"
+    assert host.run(["unshare", "--mount", sys.executable, "-c", lay + fresh], cwd=TOP).stdout.split() == ["False", "True", "[]"]
+    assert host.read("/var/lib/pileus/keys") == "real\n"
+
+
 def test_closing_a_host_kills_its_processes_and_removes_its_files(host: Sandbox) -> None:
     with host:
         host.run(["sh", "-c", "setsid sleep 4000 & touch /etc/pileus-sandbox-test"])
