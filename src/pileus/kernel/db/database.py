@@ -14,6 +14,7 @@ import pathlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 import orjson
@@ -33,6 +34,15 @@ class _After(threading.local):
 
 
 _after = _After()
+
+
+_at_work = threading.Lock()
+"""Held by the one thread of this process that runs statements of SQLite.
+
+SQLite's module lets go of the interpreter for every row. Where several threads read at once they hand it to each other row by row, and a read
+takes three to five times as long as alone; nothing is lost by doing one after another, for only one of them could work anyway. Waits (for the turn to
+write, for the disk at a commit) are outside.
+"""
 
 
 class _Guard(threading.local):
@@ -116,10 +126,13 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection for reading: one consistent snapshot on SQLite, READ COMMITTED elsewhere."""
-        with transaction(self.name), self.engine.connect() as conn:
+        with transaction(self.name), self._alone(), self.engine.connect() as conn:
             if self._sqlite:
                 _run(conn, "BEGIN")
             yield conn  # the pool rolls back what it gets back
+
+    def _alone(self) -> AbstractContextManager[object]:
+        return _at_work if self._sqlite else contextlib.nullcontext()
 
     def peek(self, query: str) -> Any:
         """The one value of a query without parameters, None when there is no row: for what every request asks.
@@ -159,11 +172,12 @@ class Database:
                     _after.actions = actions
                     try:
                         check = self._guard.check
-                        if check is not None:
-                            check(conn, False)
-                        yield conn
-                        if check is not None:
-                            check(conn, True)
+                        with self._alone():
+                            if check is not None:
+                                check(conn, False)
+                            yield conn
+                            if check is not None:
+                                check(conn, True)
                         conn.commit()
                     except BaseException:
                         conn.rollback()
