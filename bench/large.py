@@ -2,6 +2,7 @@
 
     python bench/large.py --hosts 1000                             a throw-away cloud: arrival, idle, boots, lists
     python bench/large.py --hosts 5000 --parts arrival,idle
+    python bench/large.py --hosts 5000 --servers 200 --per-project 1 --copies 99 --parts arrival,boots,seed,lists       20,000 servers of 200 projects
     python bench/large.py --home DIR --hosts 1000 --parts boots    a cloud that is up stays up, its swarm too: for a run in parts
 
 One JSON line per figure. `cpu_ms` are by process: the API workers together, the controller, the hosts together. Hosts run on the same machine, so what
@@ -29,9 +30,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from benchlib import Client, pct
 from benchlib import Cloud as Api
+from tools import seed as seeding
 from tools.cloud import Cloud, ThrowAway
 
+from pileus.cli.session import load_config
+
 PARTS = ("arrival", "idle", "boots", "lists")
+"""Those that run without being asked for; there is `seed` too."""
 TICK = os.sysconf("SC_CLK_TCK")
 SETTINGS = {"PILEUS_COMPUTE__QUOTA_INSTANCES": "-1", "PILEUS_COMPUTE__QUOTA_CORES": "-1", "PILEUS_COMPUTE__QUOTA_RAM": "-1",
             "PILEUS_NETWORK__QUOTA_PORT": "-1", "PILEUS_NETWORK__QUOTA_NETWORK": "-1", "PILEUS_NETWORK__QUOTA_SUBNET": "-1"}  # fmt: skip
@@ -138,6 +143,16 @@ class Bench:
         emit("boots", "boots/s", done / wall, hosts=self.hosts, servers=done, errors=errors, projects=len(projects),
              accepted_s=round(wall - (time.monotonic() - accepted), 1), cpu_ms=per_boot, steps_ms=self._steps(done))  # fmt: skip
 
+    def seed(self) -> None:
+        """Copies of every server there is (tools/seed.py), with all that belongs to them."""
+        os.environ.update(SETTINGS)
+        config = load_config(self.cloud.home)
+        with self.watched.measured() as used:
+            made = seeding.seed(config, seeding.active_servers(config), self.arguments.copies)
+        wall = used.pop("wall")
+        per_server = {kind: round(1000 * seconds / max(made, 1), 2) for kind, seconds in used.items()}
+        emit("seed", "servers/s", made / wall, hosts=self.hosts, servers=made, cpu_ms=per_server)
+
     def lists(self) -> None:
         servers = self._count("compute", "SELECT count(*) FROM servers WHERE NOT deleted")
         self._timed("servers.detail_1000", lambda: self.compute.get("/servers/detail?limit=1000&all_tenants=1"), "servers", servers=servers)
@@ -146,13 +161,23 @@ class Bench:
         if some:
             mark = f"/servers/detail?limit=1000&all_tenants=1&marker={some[-1]['id']}"
             self._timed("servers.detail_page", lambda: self.compute.get(mark), "servers", servers=servers)
+        self._every_server(servers)
         self._timed("hypervisors.detail", lambda: self.compute.get("/os-hypervisors/detail"), "hypervisors", hosts=self.hosts)
         self._timed("services", lambda: self.compute.get("/os-services"), "services", hosts=self.hosts)
         self._timed("providers", lambda: self.placement.get("/resource_providers"), "resource_providers", hosts=self.hosts)
         query = "/allocation_candidates?limit=1000&resources=VCPU:1,MEMORY_MB:64,DISK_GB:1"
         self._timed("candidates_1000", lambda: self.placement.get(query), "allocation_requests", hosts=self.hosts)
         agents = self.api.client("network")
+        self._timed("ports_1000", lambda: agents.get("/ports?limit=1000"), "ports", servers=servers)
         self._timed("network.agents", lambda: agents.get("/agents"), "agents", hosts=self.hosts)
+
+    def _every_server(self, servers: int) -> None:
+        """All servers of all projects, a thousand a page."""
+        began, rows, query = time.perf_counter(), 0, "/servers/detail?limit=1000&all_tenants=1"
+        mark = ""
+        while page := self.compute.get(query + mark)["servers"]:
+            rows, mark = rows + len(page), f"&marker={page[-1]['id']}"
+        emit("list.servers.all", "s", time.perf_counter() - began, rows=rows, servers=servers)
 
     def down(self) -> list[str]:
         """Hosts that count as dead though they live."""
@@ -261,6 +286,7 @@ def main() -> int:
     parser.add_argument("--servers", type=int, default=300, help="how many to boot")
     parser.add_argument("--batch", type=int, default=20, help="servers per request")
     parser.add_argument("--per-project", type=int, default=100, help="servers per project and network")
+    parser.add_argument("--copies", type=int, default=99, help="of each server, for the part `seed`")
     parser.add_argument("--seconds", type=float, default=40.0, help="how long to watch idle hosts")
     parser.add_argument("--limit", type=float, default=240.0, help="seconds a part may take")
     parser.add_argument("--parts", default=",".join(PARTS))
