@@ -45,6 +45,15 @@ write, for the disk at a commit) are outside.
 """
 
 
+def _renew() -> None:
+    """In a new process nobody is at work yet, whoever was in the one that it was forked from."""
+    global _at_work
+    _at_work = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
 class _Guard(threading.local):
     check: Callable[[sa.Connection, bool], None] | None = None
 
