@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.kernel.db import insert_ignore
+from pileus.kernel.db import Database, insert_ignore
 
 KEEP_TOMBSTONES = 10_000
 """Versions behind the newest for which tombstones are kept."""
@@ -158,6 +158,11 @@ def dropped(conn: sa.Connection, host: str, kind: str) -> list[str]:
 
 def version_of(conn: sa.Connection, host: str) -> int:
     return conn.execute(sa.select(_hosts.c.version).where(_hosts.c.host == host)).scalar_one_or_none() or 0
+
+
+def newest_version(db: Database, host: str) -> int:
+    """The same outside of a transaction, as it is asked for with every report of a host."""
+    return db.peek(f"SELECT version FROM {_hosts.name} WHERE host = :host", host=host) or 0  # noqa: S608
 
 
 def changes(conn: sa.Connection, host: str, since: int) -> Changes:

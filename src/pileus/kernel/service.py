@@ -7,6 +7,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from pileus.kernel.pace import Pace
+from pileus.kernel.pulse import Pulse
 
 if TYPE_CHECKING:
     from pileus.kernel.bus import Bus
@@ -35,6 +36,7 @@ class Service:
     flows: FlowStarter
     loops: Nudger
     pace: Pace = dataclasses.field(default_factory=Pace)
+    pulse: Pulse = dataclasses.field(default_factory=Pulse)
 
     @property
     def home(self) -> pathlib.Path:

@@ -224,6 +224,7 @@ def test_a_peek_sees_what_was_committed_last_and_can_only_read(database_url):
             conn.exec_driver_sql("DELETE FROM peeked")
             conn.exec_driver_sql(f"INSERT INTO peeked (value) VALUES ({value})")
         assert db.peek("SELECT value FROM peeked") == value
+        assert db.peek("SELECT value FROM peeked WHERE value < :limit", limit=2) == (1 if value == 1 else None)
     with db.write() as conn:
         conn.exec_driver_sql("DELETE FROM peeked")
         with pytest.raises(ProgrammingError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import logging
 from collections.abc import Callable, Mapping
@@ -49,20 +50,40 @@ def report(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
     It hears which version it should have, and when to speak again. A report without news writes one time.
     """
     told = Report.from_dict(payload)
+    version = desired.newest_version(service.db, told.host)
+    said = dataclasses.replace(told, seconds=0, resources=dataclasses.replace(told.resources, **_PASSING))
+    down = service.options.service_down_time
+    again = service.pulse.again(_KIND, told.host, said, version, down / 2)
+    if again and (beats := service.pulse.due(_KIND)):
+        with service.db.write(durable=False) as conn:
+            again = hosts.seen_again(conn, host_store.COMPUTE, [(beat.host, beat.at) for beat in beats])
+        if not again:
+            service.pulse.forget(_KIND, beats)
+    if not again and _take(service, told):
+        service.pulse.learn(_KIND, told.host, said, version)
+    return {"version": version, "seconds": service.pace.next(_KIND, told.host, service.options.report_seconds, down / 4)}
+
+
+_KIND = "compute"
+_PASSING: dict[str, Any] = {"uptime": None, "memory_mb_used": 0, "local_gb_used": 0}
+"""Of what a host has: what always changes, and changes nothing."""
+
+
+def _take(service: Service, told: Report) -> bool:
+    """Record what a host says; whether all of it is on record now."""
     with service.db.read() as conn:
         known = host_store.node_of(conn, told.host)
         differing = _differing(conn, told)
-        version = desired.version_of(conn, told.host)
+    wanted = hosts.inventory_of(service.options, vars(told.resources) | {"host": told.host})
+    placed = known is not None and known["inventory"] == wanted
     with service.db.write(durable=False) as conn:
         hosts.seen(conn, told.host, host_store.COMPUTE)
         hosts.record_resources(conn, told.host, told.resources, told.version, known)
         for server_id, power in differing.items():
             _agree(service, conn, server_id, power)
-        wanted = hosts.inventory_of(service.options, vars(told.resources) | {"host": told.host})
-        if known is None or known["inventory"] != wanted:
+        if not placed:
             after_commit(lambda: service.loops.nudge("providers"))
-    seconds = service.pace.next("compute", told.host, service.options.report_seconds, service.options.service_down_time / 4)
-    return {"version": version, "seconds": seconds}
+    return placed and not differing
 
 
 def _differing(conn: sa.Connection, told: Report) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -56,6 +56,13 @@ def seen(conn: sa.Connection, host: str, binary: str) -> None:
         **values,
     }
     insert_ignore(conn, SERVICES, [row])
+
+
+def seen_again(conn: sa.Connection, binary: str, moments: Sequence[tuple[str, dt.datetime]]) -> bool:
+    """Services of hosts were alive at these moments; whether all of them are registered."""
+    query = SERVICES.update().where(SERVICES.c.host == sa.bindparam("of"), SERVICES.c.binary == binary)
+    values = [{"of": host, "at": at} for host, at in moments]
+    return conn.execute(query.values(last_seen_up=sa.bindparam("at"), updated_at=sa.bindparam("at")), values).rowcount == len(values)
 
 
 def record_resources(

@@ -143,22 +143,22 @@ class Database:
     def _alone(self) -> AbstractContextManager[object]:
         return _at_work if self._sqlite else contextlib.nullcontext()
 
-    def peek(self, query: str) -> Any:
-        """The one value of a query without parameters, None when there is no row: for what every request asks.
+    def peek(self, query: str, **values: Any) -> Any:
+        """The one value of a query with `:named` values, None when there is no row: for what every request asks.
 
         On SQLite it goes past SQLAlchemy and its pool, over a connection of this thread that can only read: 5 us, not 45.
         """
         with transaction(self.name):
             if not self._sqlite or not self.url.database:
                 with self.engine.connect() as conn:
-                    return conn.exec_driver_sql(query).scalar_one_or_none()
+                    return conn.execute(sa.text(query), values).scalar_one_or_none()
             reader = getattr(self._readers, "connection", None)
             try:
                 if reader is None:
                     path = pathlib.Path(self.url.database).absolute().as_uri()
                     reader = sqlite3.connect(f"{path}?mode=ro", uri=True, timeout=20, isolation_level=None)
                     self._readers.connection = reader
-                row = reader.execute(query).fetchone()
+                row = reader.execute(query, values).fetchone()
             except sqlite3.Error as error:
                 self._readers.connection = None
                 raise sa.exc.OperationalError(query, None, error) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,17 +24,20 @@ def since_when_alive(options: Any) -> dt.datetime:
     return clock.from_epoch(clock.time() - options.agent_down_time)
 
 
-def alive_hosts(conn: sa.Connection, options: Any, agent_type: str | None = None, *, enabled: bool = True) -> list[str]:
-    """Hosts whose agent of the type (None: the one that wires ports) is alive, and administratively up where `enabled`."""
+def alive(options: Any, agent_type: str | None = None, *, enabled: bool = True) -> sa.Select[str]:
+    """The query for hosts whose agent of the type (None: the one that wires ports) is alive, and administratively up where `enabled`."""
     table = t.agents
     query = sa.select(table.c.host).where(table.c.heartbeat_timestamp >= since_when_alive(options)).distinct()
     if agent_type:
         query = query.where(table.c.agent_type == agent_type)
     else:
         query = query.where(table.c.agent_type.not_in([DHCP, L3, METADATA]))
-    if enabled:
-        query = query.where(table.c.admin_state_up)
-    return sorted(conn.execute(query).scalars())
+    return query.where(table.c.admin_state_up) if enabled else query
+
+
+def alive_hosts(conn: sa.Connection, options: Any, agent_type: str | None = None, *, enabled: bool = True) -> list[str]:
+    """Those hosts, by name. In the condition of another query `alive` itself belongs: thousands of names would have to be written into it."""
+    return sorted(conn.execute(alive(options, agent_type, enabled=enabled)).scalars())
 
 
 _WIRES = sa.select(t.agents.c.id).where(
@@ -59,7 +62,7 @@ def place(conn: sa.Connection, options: Any, agent_type: str, column: sa.Column[
         hosts = [host for host in hosts if host in fitting]
     if len(hosts) <= amount:
         return hosts
-    query_load = sa.select(column, sa.func.count()).where(column.in_(hosts)).group_by(column)
+    query_load = sa.select(column, sa.func.count()).where(column.in_(alive(options, agent_type))).group_by(column)
     load: dict[str, int] = {row[0]: row[1] for row in conn.execute(query_load)}
     return sorted(hosts, key=lambda host: (load.get(host, 0), host))[:amount]
 
@@ -76,12 +79,22 @@ def heartbeat(service: Service, host: str, reports: list[Mapping[str, Any]]) -> 
         known = {row.agent_type: row for row in conn.execute(_OF_HOST, {"host": host})}
     new = [report for report in reports if _differs(known.get(str(report["agent_type"])), report)]
     said = {str(report["agent_type"]) for report in reports}
-    alive = known and min(row.heartbeat_timestamp for row in known.values()) >= since_when_alive(service.options)
+    was_alive = known and min(row.heartbeat_timestamp for row in known.values()) >= since_when_alive(service.options)
     with service.db.write(durable=False) as conn:
         mine = sa.and_(table.c.host == host, table.c.agent_type.in_(said))
         conn.execute(sa.update(table).where(mine).values(heartbeat_timestamp=now))
         added = [_record(conn, service.options, host, report, now) for report in new]
-    return any(added) or not alive
+    return any(added) or not was_alive
+
+
+@command
+def heard_again(service: Service, moments: Sequence[tuple[str, str, dt.datetime]]) -> bool:
+    """Agents (host, type) lived at these moments; whether all of them are known."""
+    table = t.agents
+    query = sa.update(table).where(table.c.host == sa.bindparam("of"), table.c.agent_type == sa.bindparam("kind"))
+    values = [{"of": host, "kind": kind, "at": at} for host, kind, at in sorted(moments)]
+    with service.db.write(durable=False) as conn:
+        return conn.execute(query.values(heartbeat_timestamp=sa.bindparam("at")), values).rowcount == len(values)
 
 
 _OF_HOST = sa.select(t.agents.c.agent_type, t.agents.c.binary, t.agents.c.configurations, t.agents.c.heartbeat_timestamp).where(

@@ -28,15 +28,22 @@ def heartbeat(service: Service, payload: Payload) -> Payload:
 
     The host hears which version it should have, and when to speak again.
     """
-    host = str(payload["host"])
-    if agents.heartbeat(service, host, list(payload["agents"])):
-        service.loops.nudge("placement")
-    _note_vtep(service, host, payload.get("vtep"))
-    with service.db.read() as conn:
-        version = kernel_desired.version_of(conn, host)
-    return {"version": version, "seconds": service.pace.next("network", host, _LEAST_SECONDS, service.options.agent_down_time / 4)}
+    host, down = str(payload["host"]), service.options.agent_down_time
+    version = kernel_desired.newest_version(service.db, host)
+    again = service.pulse.again(_KIND, host, payload, version, down / 2)
+    if again and (beats := service.pulse.due(_KIND)):
+        again = agents.heard_again(service, [(beat.host, str(said["agent_type"]), beat.at) for beat in beats for said in beat.said["agents"]])
+        if not again:
+            service.pulse.forget(_KIND, beats)
+    if not again:
+        if agents.heartbeat(service, host, list(payload["agents"])):
+            service.loops.nudge("placement")
+        _note_vtep(service, host, payload.get("vtep"))
+        service.pulse.learn(_KIND, host, payload, version)
+    return {"version": version, "seconds": service.pace.next(_KIND, host, _LEAST_SECONDS, down / 4)}
 
 
+_KIND = "network"
 _LEAST_SECONDS = 5.0
 """Between two heartbeats of a host of a small cloud."""
 

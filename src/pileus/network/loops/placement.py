@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -43,10 +44,8 @@ def keep_placed(service: Service) -> int:
         sure = _hears(conn, service)
         move_dhcp = sure and options.allow_automatic_dhcp_failover
         move_routers = sure and options.allow_automatic_l3agent_failover
-        dhcp_hosts = agents.alive_hosts(conn, options, agents.DHCP)
-        l3_hosts = agents.alive_hosts(conn, options, agents.L3)
-        networks = _networks_without(conn, service, dhcp_hosts, move=move_dhcp) if dhcp_hosts else []
-        routers = _routers_without(conn, l3_hosts, move=move_routers) if l3_hosts else []
+        networks = _networks_without(conn, options, move=move_dhcp)
+        routers = _routers_without(conn, options, move=move_routers)
     for network_id in networks:
         _serve(service, network_id, move=move_dhcp)
     for router_id in routers:
@@ -69,12 +68,14 @@ def _hears(conn: sa.Connection, service: Service) -> bool:
     return hearing.since is not None and now - hearing.since >= down
 
 
-def _networks_without(conn: sa.Connection, service: Service, alive: list[str], *, move: bool) -> list[str]:
+def _networks_without(conn: sa.Connection, options: Any, *, move: bool) -> list[str]:
     """Networks with a subnet to serve and fewer ports of DHCP than they shall have; with `move` those on dead hosts do not count."""
-    wanted = min(service.options.dhcp_agents_per_network, len(alive))
-    table = t.ports
+    table, alive = t.ports, agents.alive(options, agents.DHCP)
+    some = conn.execute(alive.limit(options.dhcp_agents_per_network)).all()
+    if not some:
+        return []
     serving = sa.and_(table.c.device_owner == dhcp.OWNER, *([table.c.host_id.in_(alive)] if move else []))
-    served = sa.select(table.c.network_id).where(serving).group_by(table.c.network_id).having(sa.func.count() >= wanted)
+    served = sa.select(table.c.network_id).where(serving).group_by(table.c.network_id).having(sa.func.count() >= len(some))
     query = (
         sa.select(t.subnets.c.network_id)
         .where(t.subnets.c.enable_dhcp, t.subnets.c.ip_version == 4, t.subnets.c.network_id.not_in(served))
@@ -83,8 +84,11 @@ def _networks_without(conn: sa.Connection, service: Service, alive: list[str], *
     return list(conn.execute(query).scalars())
 
 
-def _routers_without(conn: sa.Connection, alive: list[str], *, move: bool) -> list[str]:
+def _routers_without(conn: sa.Connection, options: Any, *, move: bool) -> list[str]:
     """Routers with legs that have no host, or with `move` a dead one."""
+    alive = agents.alive(options, agents.L3)
+    if conn.execute(alive.limit(1)).first() is None:
+        return []
     legged = sa.select(t.ports.c.device_id).where(t.ports.c.device_owner.in_([legs.INTERFACE, legs.GATEWAY]))
     homeless = t.routers.c.host.not_in(alive) if move else t.routers.c.host == ""
     return list(conn.execute(sa.select(t.routers.c.id).where(homeless, t.routers.c.id.in_(legged))).scalars())
