@@ -424,6 +424,25 @@ def test_many_workers_in_processes_take_each_flow_once(tmp_path, database_url):
     assert sorted(log.read_text().split()) == sorted(numbers)
 
 
+def test_a_deadlock_at_the_record_of_a_step_does_not_repeat_the_step(service, monkeypatch):
+    class Deadlock(Exception):
+        sqlstate = "40P01"
+
+    done, broken = [], []
+
+    def record(conn, flow_id, number, name, state, *rest):
+        if len(broken) < 2 and state == "done":
+            broken.append(name)
+            raise sa.exc.OperationalError("INSERT", None, Deadlock())
+        return true(conn, flow_id, number, name, state, *rest)
+
+    true = store.record_step
+    monkeypatch.setattr(store, "record_step", record)
+    number = start(service)
+    run_all(service, {"f": flow_of(lambda run: done.append("one"), lambda run: done.append("two"))})
+    assert (state_of(service, number)["state"], done, broken) == ("done", ["one", "two"], ["step0", "step0"])
+
+
 def _unfinished(service):
     with service.db.read() as conn:
         return conn.execute(sa.select(sa.func.count()).where(FLOWS.c.state.not_in(store.ENDED))).scalar_one()

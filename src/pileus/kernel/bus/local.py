@@ -194,7 +194,7 @@ class LocalBus(Bus):
     def _enqueue(self, server: Server, request: Request, sent: float) -> None:
         """A cast: never in the sender's thread, nor in one that answers calls."""
         with self._lock:
-            if self._caster is None:
+            if self._caster is None or not self._caster.is_alive():  # a forked process has no threads of its parent
                 self._caster = threading.Thread(target=self._deliver, name="bus casts", daemon=True)
                 self._caster.start()
         self._casts.put((server, request, sent))

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from pileus.kernel import clock, ids, metrics
 from pileus.kernel.bus import BusTimeout, BusUnavailable
 from pileus.kernel.context import service_context
+from pileus.kernel.db import retried
 from pileus.kernel.errors import Failure, Unavailable
 from pileus.kernel.flows import store
 from pileus.kernel.flows.model import Abort, Flow, LostLease, Retry, Run, Step, Wait
@@ -127,6 +128,7 @@ class Execution:
             return self._turn(number, "cancelled")
         return True
 
+    @retried
     def _begin(self, number: int, step: Step) -> bool:
         """Record the step as started; whether the flow has been cancelled meanwhile."""
         with self.service.db.write(durable=False) as conn:
@@ -142,6 +144,7 @@ class Execution:
         query = sa.select(store.FLOWS.c.cancel).where(store.FLOWS.c.id == self.record.id)
         return bool(conn.execute(query).scalar_one())
 
+    @retried
     def _finish_step(self, number: int, step: Step) -> None:
         try:
             with self.service.db.write(durable=False) as conn:
@@ -162,6 +165,7 @@ class Execution:
             message = f"{type(error).__name__}: {error}"
         return self._turn(number, message, failed=step)
 
+    @retried
     def _turn(self, number: int, message: str, failed: Step | None = None) -> bool:
         """From now on undo. The step that failed is undone too: it may have done half of its work."""
         with self.service.db.write() as conn:
@@ -197,12 +201,17 @@ class Execution:
                     self._park(number, f"undo {step.name}: {error}", _backoff(self.run.attempt), self.run.attempt + 1)
                     return
             self.run.attempt = 0
-            with self.service.db.write(durable=False) as conn:
-                self._own(conn, step=number - 1 if number else 0, attempt=0)
-                store.record_step(conn, self.record.id, number, step.name, "undone", self.service.host, None)
+            self._finish_undo(number, step)
             number -= 1
         self._end("failed", self.record.error or "")
 
+    @retried
+    def _finish_undo(self, number: int, step: Step) -> None:
+        with self.service.db.write(durable=False) as conn:
+            self._own(conn, step=number - 1 if number else 0, attempt=0)
+            store.record_step(conn, self.record.id, number, step.name, "undone", self.service.host, None)
+
+    @retried
     def _end(self, state: str, message: str | None) -> bool:
         """Say the last words and record the end; False when a cancellation came before the end of success.
 
@@ -240,6 +249,7 @@ class Execution:
         self._park(number, str(reason), min(seconds, left + 0.001), self.run.attempt + (1 if counts else 0))
         return True
 
+    @retried
     def _let_go(self, reason: str, seconds: float, attempt: int) -> None:
         """Give the flow back as it is recorded, for whoever takes it next; nothing when another has it already."""
         later = clock.utcnow() + dt.timedelta(seconds=seconds)
@@ -247,6 +257,7 @@ class Execution:
         with self.service.db.write(durable=False) as conn:
             store.update_owned(conn, self.record.id, self.record.epoch, **values)
 
+    @retried
     def _park(self, number: int, reason: str, seconds: float, attempt: int) -> None:
         with self.service.db.write(durable=False) as conn:
             self._own(conn, step=number)

@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.kernel import clock, ids
-from pileus.kernel.db import insert_ignore
+from pileus.kernel.db import insert_ignore, retried
 from pileus.kernel.service import Service
 from pileus.network import errors
-from pileus.network.logic.change import Change, command, fetch
+from pileus.network.logic.change import Change, fetch
 from pileus.network.store import tables as t
 
 DHCP, L3, METADATA = "DHCP agent", "L3 agent", "Metadata agent"
@@ -70,7 +70,7 @@ def place(conn: sa.Connection, options: Any, agent_type: str, column: sa.Column[
 # -- what agents say -------------------------------------------------------------------------------------------------
 
 
-@command
+@retried
 def heartbeat(service: Service, host: str, reports: list[Mapping[str, Any]]) -> bool:
     """Record that a host's agents live; True when one of them is new or was dead. One statement when nothing else is new."""
     now = clock.utcnow()
@@ -87,7 +87,7 @@ def heartbeat(service: Service, host: str, reports: list[Mapping[str, Any]]) -> 
     return any(added) or not was_alive
 
 
-@command
+@retried
 def heard_again(service: Service, moments: Sequence[tuple[str, str, dt.datetime]]) -> bool:
     """Agents (host, type) lived at these moments; whether all of them are known."""
     table = t.agents

@@ -9,10 +9,11 @@ import sqlalchemy as sa
 
 from pileus.kernel import clock, ids
 from pileus.kernel import desired as kernel_desired
+from pileus.kernel.db import retried
 from pileus.kernel.service import Service
 from pileus.network import wire
 from pileus.network.logic import agents, concerns, desired_state
-from pileus.network.logic.change import Change, changing, command
+from pileus.network.logic.change import Change, changing
 from pileus.network.store import tables as t
 
 Payload = dict[str, Any]
@@ -48,7 +49,7 @@ _LEAST_SECONDS = 5.0
 """Between two heartbeats of a host of a small cloud."""
 
 
-@command
+@retried
 def _note_vtep(service: Service, host: str, vtep: str | None) -> None:
     """Record a host's tunnel address; the hosts that share a network with it have to learn it."""
     if vtep is None:
@@ -62,7 +63,7 @@ def _note_vtep(service: Service, host: str, vtep: str | None) -> None:
         concerns.tunnel_changed(change, host)
 
 
-@command
+@retried
 def report(service: Service, payload: Payload) -> Payload:
     """`network.report`: the states of what a host has. What changed is written; compute is told by a loop."""
     said = wire.from_dict(wire.Report, payload)

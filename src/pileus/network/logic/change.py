@@ -9,12 +9,12 @@ import contextlib
 import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.kernel import clock, desired, ids, quota
+from pileus.kernel import clock, desired, quota
 from pileus.kernel.bus import Bus
 from pileus.kernel.bus.later import Later
 from pileus.kernel.db import insert_ignore
@@ -104,40 +104,6 @@ _laters: weakref.WeakKeyDictionary[Bus, Later] = weakref.WeakKeyDictionary()
 def _later(service: Service) -> Later:
     """One for each bus of this process: it knows what others have to tell the same hosts."""
     return _laters.setdefault(service.bus, Later(service.bus, "network.nudge"))
-
-
-_DEADLOCKS = ("40P01", "40001")
-_MYSQL_DEADLOCKS = (1213, 1205)
-_ATTEMPTS = 5
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
-
-
-def command(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
-    """Run a command again when the database broke it off to end a deadlock: nothing of it has happened then.
-
-    Commands lock in one order (network, other resources, quota, hosts), so that this is rare.
-    """
-
-    @functools.wraps(function)
-    def run(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
-        for attempt in range(1, _ATTEMPTS):
-            try:
-                return function(*args, **kwargs)
-            except sa.exc.OperationalError as error:
-                if not _is_deadlock(error):
-                    raise
-                clock.sleep(0.005 * attempt * (1 + ids.random_below(8)))
-        return function(*args, **kwargs)
-
-    return run
-
-
-def _is_deadlock(error: sa.exc.OperationalError) -> bool:
-    if getattr(error.orig, "sqlstate", None) in _DEADLOCKS:
-        return True
-    arguments = error.orig.args if error.orig else ()
-    return bool(arguments) and arguments[0] in _MYSQL_DEADLOCKS
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from pileus.kernel import ids
 from pileus.kernel.context import Context
-from pileus.kernel.db import is_unique_violation
+from pileus.kernel.db import is_unique_violation, retried
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import concerns, floating, ports
@@ -17,7 +17,6 @@ from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
-    command,
     fetch,
     forget_tags,
     release,
@@ -32,7 +31,7 @@ Values = Mapping[str, Any]
 OWNER = "network:floatingip"
 
 
-@command
+@retried
 def create_floatingips(service: Service, context: Context, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create floating IPs, all or none. Raises BadRequest, OverQuota, ExternalIpAddressExhausted and what associating raises."""
     with changing(service) as change:
@@ -192,7 +191,7 @@ def _taken(row: Any, port_id: str, fixed: str) -> errors.FloatingIPPortAlreadyAs
     )
 
 
-@command
+@retried
 def update_floatingip(
     service: Service, context: Context, floating_id: str, values: Values, revision: int | None = None
 ) -> dict[str, Any]:
@@ -225,7 +224,7 @@ def _set_free(change: Change, row: Any) -> None:
         concerns.router_changed(change, row.router_id, fetch(change.conn, t.routers, row.router_id, errors.RouterNotFound).host)
 
 
-@command
+@retried
 def delete_floatingip(service: Service, floating_id: str, revision: int | None = None) -> None:
     """Give the address back. Raises FloatingIPNotFound."""
     with changing(service) as change:

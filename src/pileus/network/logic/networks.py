@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from pileus.kernel import ids
 from pileus.kernel.context import Context
+from pileus.kernel.db import retried
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import agents, concerns, floatingips, ports, rbac, segments
@@ -16,7 +17,6 @@ from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
-    command,
     fetch,
     forget_tags,
     release,
@@ -32,7 +32,7 @@ _COLUMNS = {"router:external": "external"}
 _PROVIDER = ("provider:network_type", "provider:physical_network", "provider:segmentation_id")
 
 
-@command
+@retried
 def create_networks(service: Service, context: Context, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create networks, all or none. Raises OverQuota, InvalidInput, FlatNetworkInUse, TunnelIdInUse, NoNetworkAvailable."""
     with changing(service) as change:
@@ -102,7 +102,7 @@ def _only_default(change: Change, network_id: str, values: Values) -> None:
         raise errors.DefaultExternalNetworkExists(f"A default external network already exists: {other}.")
 
 
-@command
+@retried
 def update_network(
     service: Service, context: Context, network_id: str, values: Values, revision: int | None = None
 ) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _check_no_gateways(change: Change, network_id: str) -> None:
         )
 
 
-@command
+@retried
 def delete_network(service: Service, network_id: str, revision: int | None = None) -> None:
     """Delete a network with its subnets and the ports of DHCP. Raises NetworkNotFound, NetworkInUse."""
     with changing(service) as change:

@@ -6,12 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.kernel.db import insert_ignore
+from pileus.kernel.db import insert_ignore, retried
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import agents, concerns, dhcp
 from pileus.network.logic import router_legs as legs
-from pileus.network.logic.change import changing, command, fetch
+from pileus.network.logic.change import changing, fetch
 from pileus.network.store import tables as t
 from pileus.network.store.kinds import Kind
 
@@ -31,7 +31,7 @@ def _agent(conn: sa.Connection, id: str, agent_type: str) -> Any:
     return row
 
 
-@command
+@retried
 def delete_agent(service: Service, agent_id: str) -> None:
     """Forget an agent; one that lives announces itself again. With the last of a host its tunnel address goes. Raises AgentNotFound."""
     with changing(service) as change:
@@ -60,7 +60,7 @@ def agents_of_network(service: Service, network_id: str) -> list[dict[str, Any]]
         return [agents.body(row, service.options) for row in conn.execute(query)]
 
 
-@command
+@retried
 def add_network(service: Service, agent_id: str, network_id: str) -> None:
     """Serve a network's DHCP from the agent's host too. Raises AgentNotFound, InvalidDHCPAgent, NetworkHostedByDHCPAgent."""
     with changing(service) as change:
@@ -73,7 +73,7 @@ def add_network(service: Service, agent_id: str, network_id: str) -> None:
         dhcp.serve_from(change, network, agent.host)
 
 
-@command
+@retried
 def remove_network(service: Service, agent_id: str, network_id: str) -> None:
     """Raises AgentNotFound, NetworkNotHostedByDhcpAgent."""
     with changing(service) as change:
@@ -103,7 +103,7 @@ def agents_of_router(service: Service, router_id: str) -> list[dict[str, Any]]:
         return [agents.body(row, service.options) for row in conn.execute(query)]
 
 
-@command
+@retried
 def add_router(service: Service, agent_id: str, router_id: str) -> None:
     """Raises AgentNotFound, InvalidL3Agent, RouterHostedByL3Agent."""
     with changing(service) as change:
@@ -118,7 +118,7 @@ def add_router(service: Service, agent_id: str, router_id: str) -> None:
         legs.move(change, router, agent.host)
 
 
-@command
+@retried
 def remove_router(service: Service, agent_id: str, router_id: str) -> None:
     """Raises AgentNotFound, RouterNotHostedByL3Agent."""
     with changing(service) as change:

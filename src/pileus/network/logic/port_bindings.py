@@ -11,11 +11,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.kernel.db import insert_ignore
+from pileus.kernel.db import insert_ignore, retried
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import binding, concerns
-from pileus.network.logic.change import Change, changing, command, update
+from pileus.network.logic.change import Change, changing, update
 from pileus.network.logic.ports import state
 from pileus.network.store import tables as t
 
@@ -43,7 +43,7 @@ def _body(row: Any, host: str, status: str) -> Body:
     }
 
 
-@command
+@retried
 def create_binding(service: Service, port_id: str, values: Mapping[str, Any]) -> Body:
     """Bind a port to one more host. Raises PortNotFound, BadRequest, PortBindingAlreadyExists, PortBindingError (the host cannot take it)."""
     host = values["host"]
@@ -59,7 +59,7 @@ def create_binding(service: Service, port_id: str, values: Mapping[str, Any]) ->
         return _body(_inactive(change, port_id, host), host, INACTIVE)
 
 
-@command
+@retried
 def activate_binding(service: Service, port_id: str, host: str) -> Body:
     """Move a port to a host that is prepared for it. Its status is from now on what that host has reported.
 
@@ -81,7 +81,7 @@ def activate_binding(service: Service, port_id: str, host: str) -> Body:
         return _body(port, host, ACTIVE)
 
 
-@command
+@retried
 def delete_binding(service: Service, port_id: str, host: str) -> None:
     """Take a port off a host; without its active binding it is unbound. Raises PortNotFound, BadRequest, PortBindingNotFound."""
     with changing(service) as change:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.kernel import ids
-from pileus.kernel.db import insert_ignore
+from pileus.kernel.db import insert_ignore, retried
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import addresses, concerns, floating, groups, interfaces
@@ -18,7 +18,6 @@ from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
-    command,
     fetch,
     forget_tags,
     release,
@@ -52,7 +51,7 @@ _COLUMNS = {
 _MAC_TRIES = 16
 
 
-@command
+@retried
 def create_ports(service: Service, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create ports, all or none. Raises what `_create` and the allocation of addresses raise, and OverQuota."""
     with changing(service) as change:
@@ -211,7 +210,7 @@ def state(change: Change, port_id: str, *, lock: bool = False) -> tuple[Any, con
 # -- change ----------------------------------------------------------------------------------------------------------
 
 
-@command
+@retried
 def update_port(service: Service, port_id: str, values: Values, revision: int | None = None) -> dict[str, Any]:
     """Change a port. Raises PortNotFound, PortBound, MacAddressInUse, and what addresses and groups raise."""
     with changing(service) as change:
@@ -314,7 +313,7 @@ def _change_addresses(change: Change, row: Any, values: Values) -> None:
 # -- removal ---------------------------------------------------------------------------------------------------------
 
 
-@command
+@retried
 def delete_port(service: Service, port_id: str, revision: int | None = None) -> None:
     """Delete a port; a floating IP on it is set free. Raises PortNotFound, ServicePortInUse."""
     with changing(service) as change:

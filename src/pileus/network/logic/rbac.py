@@ -8,10 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.kernel import ids
-from pileus.kernel.db import insert_ignore
+from pileus.kernel.db import insert_ignore, retried
 from pileus.kernel.service import Service
 from pileus.network import errors
-from pileus.network.logic.change import Change, changing, command, count, fetch, release, reserve
+from pileus.network.logic.change import Change, changing, count, fetch, release, reserve
 from pileus.network.store import render
 from pileus.network.store import tables as t
 
@@ -77,7 +77,7 @@ def check_unused(change: Change, network: Any, target: str = EVERYBODY) -> None:
             )
 
 
-@command
+@retried
 def create_policies(service: Service, items: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Give projects access to networks. Raises NetworkNotFound, DuplicateRbacPolicy, InvalidInput, OverQuota."""
     with changing(service) as change:
@@ -101,7 +101,7 @@ def _set_flag(change: Change, network_id: str, action: str, target: str, value: 
         change.conn.execute(sa.update(t.networks).where(t.networks.c.id == network_id).values({_FLAGS[action]: value}))
 
 
-@command
+@retried
 def update_policy(service: Service, id: str, target: str) -> dict[str, Any]:
     """Give the access to another project instead. Raises RbacPolicyNotFound, RbacPolicyInUse, DuplicateRbacPolicy."""
     with changing(service) as change:
@@ -116,7 +116,7 @@ def update_policy(service: Service, id: str, target: str) -> dict[str, Any]:
         return render.rbac_policies(change.conn, [fetch(change.conn, t.rbac_policies, id, errors.RbacPolicyNotFound)])[0]
 
 
-@command
+@retried
 def delete_policy(service: Service, id: str) -> None:
     """Take the access away. Raises RbacPolicyNotFound, RbacPolicyInUse."""
     with changing(service) as change:

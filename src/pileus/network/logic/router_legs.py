@@ -7,10 +7,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pileus.kernel.db import retried
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import addresses, agents, concerns, interfaces, ports
-from pileus.network.logic.change import Change, changing, command, count, fetch, update
+from pileus.network.logic.change import Change, changing, count, fetch, update
 from pileus.network.store import tables as t
 
 INTERFACE, GATEWAY = "network:router_interface", "network:router_gateway"
@@ -148,7 +149,7 @@ def _clear_gateway(change: Change, router: Any) -> None:
 # -- interfaces ------------------------------------------------------------------------------------------------------
 
 
-@command
+@retried
 def add_interface(service: Service, router_id: str, *, subnet_id: str | None, port_id: str | None) -> dict[str, Any]:
     """Give the router a leg in a subnet (at its gateway address) or at a port. Raises BadRequest, PortInUse, IpAddressAlreadyAllocated."""
     with changing(service) as change:
@@ -206,7 +207,7 @@ def _add_port(change: Change, router: Any, host: str, port_id: str) -> dict[str,
     return {"port_id": port_id, "network_id": row.network_id, "subnet_id": subnet_ids[0], "subnet_ids": subnet_ids}
 
 
-@command
+@retried
 def remove_interface(service: Service, router_id: str, *, subnet_id: str | None, port_id: str | None) -> dict[str, Any]:
     """Take a leg away, with its port.
 

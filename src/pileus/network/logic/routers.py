@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.kernel import ids
+from pileus.kernel.db import retried
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import agents, concerns
@@ -17,7 +18,6 @@ from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
-    command,
     fetch,
     forget_tags,
     release,
@@ -32,7 +32,7 @@ Values = Mapping[str, Any]
 Route = Mapping[str, str]
 
 
-@command
+@retried
 def create_routers(service: Service, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create routers, all or none. Raises OverQuota and what gateways raise."""
     with changing(service) as change:
@@ -70,7 +70,7 @@ def show(conn: sa.Connection, router_id: str) -> dict[str, Any]:
     return render.routers(conn, [fetch(conn, t.routers, router_id, errors.RouterNotFound)])[0]
 
 
-@command
+@retried
 def update_router(service: Service, router_id: str, values: Values, revision: int | None = None) -> dict[str, Any]:
     """Change a router. Raises RouterNotFound, InvalidRoutes, RoutesExhausted and what gateways raise."""
     with changing(service) as change:
@@ -109,7 +109,7 @@ def _check_routes(change: Change, router_id: str, routes: Sequence[Route]) -> No
             raise errors.InvalidRoutes(f"Invalid format for routes: {list(routes)}, the nexthop is not connected with router")
 
 
-@command
+@retried
 def add_routes(service: Service, router_id: str, routes: Sequence[Route]) -> dict[str, Any]:
     """Add routes that are not there yet. Raises RouterNotFound, InvalidRoutes, RoutesExhausted."""
     with changing(service) as change:
@@ -119,7 +119,7 @@ def add_routes(service: Service, router_id: str, routes: Sequence[Route]) -> dic
         return _write(change, router_id, {"routes": wanted})
 
 
-@command
+@retried
 def remove_routes(service: Service, router_id: str, routes: Sequence[Route]) -> dict[str, Any]:
     """Remove routes; those that are not there do not matter. Raises RouterNotFound."""
     with changing(service) as change:
@@ -127,7 +127,7 @@ def remove_routes(service: Service, router_id: str, routes: Sequence[Route]) -> 
         return _write(change, router_id, {"routes": [route for route in row.routes if route not in routes]})
 
 
-@command
+@retried
 def delete_router(service: Service, router_id: str, revision: int | None = None) -> None:
     """Delete a router without interfaces; its gateway goes along. Raises RouterNotFound, RouterInUse."""
     with changing(service) as change:

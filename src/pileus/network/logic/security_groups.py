@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from pileus.kernel import ids
 from pileus.kernel.context import Context
+from pileus.kernel.db import retried
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import concerns, groups
@@ -17,7 +18,6 @@ from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
-    command,
     fetch,
     forget_tags,
     release,
@@ -32,7 +32,7 @@ from pileus.network.store import tables as t
 Values = Mapping[str, Any]
 
 
-@command
+@retried
 def ensure_default(service: Service, project_id: str | None) -> None:
     """A project sees its default group from its first look on."""
     if not project_id:
@@ -49,7 +49,7 @@ def _show(conn: sa.Connection, ids_: Sequence[str]) -> list[dict[str, Any]]:
     return render.security_groups(conn, [rows[id] for id in ids_])
 
 
-@command
+@retried
 def create_groups(service: Service, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create groups, each with the rules that let everything out. Raises OverQuota, SecurityGroupDefaultAlreadyExists."""
     with changing(service) as change:
@@ -76,7 +76,7 @@ def _create_group(change: Change, values: Values) -> str:
     return str(row["id"])
 
 
-@command
+@retried
 def update_group(service: Service, group_id: str, values: Values, revision: int | None = None) -> dict[str, Any]:
     """Change a group. Raises SecurityGroupNotFound, SecurityGroupCannotUpdateDefault, SecurityGroupInUse."""
     with changing(service) as change:
@@ -97,7 +97,7 @@ def _has_ports(change: Change, group_id: str) -> bool:
     return change.conn.execute(sa.select(table.c.port_id).where(table.c.security_group_id == group_id).limit(1)).first() is not None
 
 
-@command
+@retried
 def delete_group(service: Service, context: Context, group_id: str, revision: int | None = None) -> None:
     """Delete a group, with the rules of others that refer to it. Raises SecurityGroupInUse, SecurityGroupCannotRemoveDefault."""
     with changing(service) as change:
@@ -127,7 +127,7 @@ def delete_group(service: Service, context: Context, group_id: str, revision: in
 # -- rules -----------------------------------------------------------------------------------------------------------
 
 
-@command
+@retried
 def create_rules(service: Service, context: Context, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create rules, all or none. Raises SecurityGroupNotFound, SecurityGroupRuleExists, OverQuota and what `checked` raises."""
     if len({values["security_group_id"] for values in items}) > 1:
@@ -162,7 +162,7 @@ def _create_rule(change: Change, context: Context, rule: dict[str, Any]) -> str:
     return made
 
 
-@command
+@retried
 def delete_rule(service: Service, rule_id: str, revision: int | None = None) -> None:
     """Delete a rule. Raises SecurityGroupRuleNotFound."""
     with changing(service) as change:

@@ -9,13 +9,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.kernel import ids
+from pileus.kernel.db import retried
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
-    command,
     fetch,
     forget_tags,
     release,
@@ -31,7 +31,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _SHORTEST, _LONGEST = {4: 8, 6: 64}, {4: 32, 6: 128}
 
 
-@command
+@retried
 def create_pools(service: Service, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create pools, all or none. Raises InvalidInput, IllegalSubnetPoolPrefixBounds, OverQuota."""
     with changing(service) as change:
@@ -100,7 +100,7 @@ def _only_default(change: Change, row: Mapping[str, Any]) -> None:
         raise errors.InvalidInput("A default subnetpool for this IP family has already been set. Only one default may exist per IP family")
 
 
-@command
+@retried
 def update_pool(service: Service, pool_id: str, values: Values, revision: int | None = None) -> dict[str, Any]:
     """Change a pool; prefixes are added, never taken away. Raises SubnetPoolNotFound, IllegalSubnetPoolUpdate, IllegalSubnetPoolPrefixBounds."""
     with changing(service) as change:
@@ -126,7 +126,7 @@ def _extended(row: Any, texts: Sequence[str]) -> list[str]:
     return [str(prefix) for prefix in wanted]
 
 
-@command
+@retried
 def add_prefixes(service: Service, pool_id: str, texts: Sequence[str]) -> list[str]:
     """Add prefixes; all the pool then has. Raises SubnetPoolNotFound, IllegalSubnetPoolUpdate."""
     with changing(service) as change:
@@ -136,7 +136,7 @@ def add_prefixes(service: Service, pool_id: str, texts: Sequence[str]) -> list[s
         return wanted
 
 
-@command
+@retried
 def remove_prefixes(service: Service, pool_id: str, texts: Sequence[str]) -> list[str]:
     """Remove prefixes from which no subnet is; what the pool then has. Raises SubnetPoolNotFound, IllegalSubnetPoolUpdate."""
     with changing(service) as change:
@@ -162,7 +162,7 @@ def _without(prefix: IpNetwork, gone: IpNetwork) -> list[IpNetwork]:
     return list(prefix.address_exclude(gone))  # type: ignore[arg-type]
 
 
-@command
+@retried
 def delete_pool(service: Service, pool_id: str, revision: int | None = None) -> None:
     """Delete a pool from which no subnet is. Raises SubnetPoolNotFound, SubnetPoolDeleteError."""
     with changing(service) as change:

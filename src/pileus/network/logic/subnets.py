@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.kernel import ids
+from pileus.kernel.db import retried
 from pileus.kernel.service import Service
 from pileus.network import errors
 from pileus.network.logic import concerns, dhcp, ports, subnetpools
@@ -17,7 +18,6 @@ from pileus.network.logic.change import (
     Change,
     changing,
     check_revision,
-    command,
     fetch,
     forget_tags,
     release,
@@ -33,7 +33,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Pools = list[dict[str, str]]
 
 
-@command
+@retried
 def create_subnets(service: Service, items: Sequence[Values]) -> list[dict[str, Any]]:
     """Create subnets, all or none; DHCP is placed at once where an agent lives.
 
@@ -202,7 +202,7 @@ def _check_routes(cidr: IpNetwork, routes: Sequence[Mapping[str, str]]) -> None:
             raise errors.InvalidInput(f"host route {route['destination']} does not match the ip_version '{cidr.version}'")
 
 
-@command
+@retried
 def update_subnet(service: Service, subnet_id: str, values: Values, revision: int | None = None) -> dict[str, Any]:
     """Change a subnet. Raises SubnetNotFound, GatewayIpInUse, and what pools and gateways raise."""
     with changing(service) as change:
@@ -248,7 +248,7 @@ def _check_gateway_change(change: Change, row: Any, cidr: IpNetwork, gateway: st
         raise errors.GatewayIpInUse(f"Current gateway ip {row.gateway_ip} already in use by port {port}. Unable to update.")
 
 
-@command
+@retried
 def delete_subnet(service: Service, subnet_id: str, revision: int | None = None) -> None:
     """Delete a subnet; the address of DHCP in it goes along. Raises SubnetNotFound, SubnetInUse."""
     with changing(service) as change:

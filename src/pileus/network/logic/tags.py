@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from pileus.kernel.db import insert_ignore
+from pileus.kernel.db import insert_ignore, retried
 from pileus.kernel.service import Service
 from pileus.network import errors
-from pileus.network.logic.change import command, fetch, update
+from pileus.network.logic.change import fetch, update
 from pileus.network.store import render
 from pileus.network.store import tables as t
 from pileus.network.store.kinds import Kind
 
 
-@command
+@retried
 def replace(service: Service, kind: Kind, id: str, tags: Sequence[str]) -> list[str]:
     """Make these the resource's tags; what it then has. Raises the kind's error."""
     with service.db.write() as conn:
@@ -26,7 +26,7 @@ def replace(service: Service, kind: Kind, id: str, tags: Sequence[str]) -> list[
         return render.tags_of(conn, [id]).get(id, [])
 
 
-@command
+@retried
 def add(service: Service, kind: Kind, id: str, tags: Sequence[str]) -> list[str]:
     """Add tags; what the resource then has. Raises the kind's error."""
     with service.db.write() as conn:
@@ -36,7 +36,7 @@ def add(service: Service, kind: Kind, id: str, tags: Sequence[str]) -> list[str]
         return render.tags_of(conn, [id]).get(id, [])
 
 
-@command
+@retried
 def remove(service: Service, kind: Kind, id: str, tag: str) -> None:
     """Remove one tag. Raises TagNotFound, the kind's error."""
     with service.db.write() as conn:
