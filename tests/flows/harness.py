@@ -23,13 +23,15 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import faulthandler
 import functools
 import os
 import pathlib
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -65,6 +67,9 @@ class Fault:
 
 
 BROKEN = "broken on purpose"
+HUNG_SECONDS = 60
+"""A forked child that has not ended by then says where it stands, and the test fails."""
+JOIN_SECONDS = 40
 
 
 def faults(flow: Flow) -> list[Fault]:
@@ -114,12 +119,13 @@ def survive(plug: Plug, fault: Fault, folder: pathlib.Path) -> None:
 
 
 def _one(plug: Plug, fault: Fault, folder: pathlib.Path) -> None:
+    before = set(threading.enumerate())
     service, resource_id = plug.start(folder)
     try:
         others = {flow.name: flow for flow in plug.others}
         broken = {**others, plug.flow.name: disturbed(plug, fault, others)}
         if fault.kind.startswith("killed"):
-            die(service, lambda: finish(service, broken))
+            die(service, lambda: finish(service, broken), before)
         else:
             finish(service, broken, last={**others, plug.flow.name: plug.flow})
         # Whoever comes after a dead worker has the true flow, but a step that cannot succeed still cannot.
@@ -134,6 +140,7 @@ def _one(plug: Plug, fault: Fault, folder: pathlib.Path) -> None:
         else:
             plug.undone(service, resource_id, message)
     finally:
+        service.bus.close()
         service.db.close()
 
 
@@ -163,11 +170,20 @@ def timeline(service: Service, resource_id: str) -> list[dict[str, Any]]:
         return store.timeline(conn, resource_id)
 
 
-def die(service: Service, work: Callable[[], object]) -> None:
-    """Run something in a forked child that is expected to be killed; a child that ends by itself is right too."""
+def die(service: Service, work: Callable[[], object], before: Collection[threading.Thread] | None = None) -> None:
+    """Run something in a forked child that is expected to be killed; a child that ends by itself is right too.
+
+    Threads that were not there `before` have to end first: what one of them holds (a lock of SQLite, of a database) at the
+    moment of the fork nobody ever lets go of in the child.
+    """
     service.db.close()  # no connection goes through a fork
+    service.bus.close()
+    for thread in set(threading.enumerate()).difference(threading.enumerate() if before is None else before):
+        thread.join(JOIN_SECONDS)
+        assert not thread.is_alive(), f"a process cannot fork while {thread.name} is at work"
     pid = os.fork()
     if not pid:
+        faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True, file=sys.__stderr__)
         try:
             work()
             os._exit(0)

@@ -16,7 +16,7 @@ from pileus.compute.store.tables import SERVICES
 from pileus.kernel import quota
 from pileus.kernel.testing import ADMIN, MEMBER, PROJECT
 from tests.flows.compute.outside import host_at
-from tests.flows.compute.test_servers import fresh, row_of, world_of
+from tests.flows.compute.test_servers import ended, fresh, row_of, world_of  # noqa: F401 - a fixture
 from tests.flows.harness import Plug, faults, finish, survive
 
 CONTENT = "what the guest wrote"

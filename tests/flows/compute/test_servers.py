@@ -83,10 +83,17 @@ def nothing_left(service, server_id, message):
 
 
 
-
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
     monkeypatch.setattr(common, "ASK_AFTER", -1.0)
+
+
+@pytest.fixture(autouse=True)
+def ended():
+    """No world outlives its test."""
+    yield
+    while WORLDS:
+        WORLDS.popitem()[1].close()
 
 
 @pytest.mark.parametrize("fault", faults(BUILD_SERVER), ids=str)
