@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
@@ -67,16 +68,22 @@ def session(controller: Cloud) -> Session:
 @pytest.fixture
 def joined(controller: Cloud, tmp_path: Path) -> Iterator[Cloud]:
     """A machine that has joined; not up yet."""
-    node = Cloud(tmp_path / "home")
+    with machine(controller, tmp_path / "home", NAME) as node:
+        yield node
+
+
+@contextlib.contextmanager
+def machine(controller: Cloud, home: Path, name: str) -> Iterator[Cloud]:
+    node = Cloud(home)
     node.token = controller.pileus(*documented("token")).stdout.strip()
     node.began = clock.monotonic()
-    node.pileus(*documented("join", TOKEN=node.token, compute1=NAME))
+    node.pileus(*documented("join", TOKEN=node.token, compute1=name))
     try:
         yield node
     finally:
         node.pileus("destroy", "--yes")
         assert not node.home.exists()
-        controller.pileus("node", "remove", NAME, "--force", check=False)
+        controller.pileus("node", "remove", name, "--force", check=False)
 
 
 def nodes(controller: Cloud) -> dict[str, dict]:
@@ -123,9 +130,10 @@ def test_a_machine_joins_runs_a_server_is_drained_and_removed(controller, sessio
     joined.pileus(*documented("renew"))
     assert nodes(controller)[NAME]["certificate"]["serial"] != before
 
-    drained = controller.pileus(*documented("drain", compute1=NAME))
-    assert made["id"] in drained.stdout
-    assert "1 servers are left" in drained.stderr
+    drained = controller.pileus(*documented("drain", compute1=NAME), check=False)
+    assert drained.returncode == 1, "there is no other host"
+    assert f"server {made['id']} on-the-node: " in drained.stdout
+    assert "1 servers and " in drained.stdout
     service = compute.get("/v2.1/os-services", query={"host": NAME})["services"][0]
     assert (service["status"], service["disabled_reason"], nodes(controller)[NAME]["state"]) == ("disabled", "new disks", "draining")
     refused = controller.pileus("node", "remove", NAME, check=False)
@@ -143,6 +151,48 @@ def test_a_machine_joins_runs_a_server_is_drained_and_removed(controller, sessio
     again = joined.pileus("node", "renew", check=False)
     assert again.returncode == 1
     assert "gives" in again.stderr
+
+
+def test_what_is_on_a_drained_node_goes_to_another(controller, session, joined, tmp_path):
+    compute, network = session.clients.compute(session.context), session.clients.network(session.context)
+    joined.up()
+    wait_until(lambda: nodes(controller)[NAME]["compute"] == nodes(controller)[NAME]["network"] == "up", "the node is heard")
+    servers = [server_on(session, f"moves-{number}")["id"] for number in range(3)]
+    wait_until(lambda: all(compute.show_server(each)["status"] == "ACTIVE" for each in servers), "the servers are built")
+    compute.act(servers[0], "os-stop")
+    wait_until(lambda: compute.show_server(servers[0])["status"] == "SHUTOFF", "one is stopped")
+    router = network.post("/v2.0/routers", {"router": {"name": "moves"}})["router"]["id"]
+    subnet = network.get("/v2.0/subnets", query={"cidr": "10.7.0.0/24"})["subnets"][0]
+    network.put(f"/v2.0/routers/{router}/add_router_interface", {"subnet_id": subnet["id"]})
+
+    def serving(what: str) -> set[str]:
+        return {agent["host"] for agent in network.get(f"/v2.0/{what}")["agents"]}
+
+    wait_until(lambda: serving(f"routers/{router}/l3-agents") == {NAME}, "the router is there")
+    with machine(controller, tmp_path / "third", "third") as third:
+        third.up()
+        wait_until(lambda: nodes(controller)["third"]["compute"] == nodes(controller)["third"]["network"] == "up", "another node is heard")
+        drained = controller.pileus("node", "drain", NAME, "--json")
+        found = json.loads(drained.stdout)
+        assert found["left"] == []
+        ways = {(each["id"], each["how"], each["to"]) for each in found["moved"] if each["kind"] == "server"}
+        assert ways == {(servers[0], "cold", "third"), (servers[1], "live", "third"), (servers[2], "live", "third")}
+        now = {each: compute.show_server(each) for each in servers}
+        assert {each["OS-EXT-SRV-ATTR:host"] for each in now.values()} == {"third"}
+        assert [now[each]["status"] for each in servers] == ["SHUTOFF", "ACTIVE", "ACTIVE"]
+        assert serving(f"routers/{router}/l3-agents") == {"third"}
+        assert serving(f"networks/{subnet['network_id']}/dhcp-agents") == {"third"}
+
+        again = controller.pileus("node", "drain", NAME)
+        assert "Nothing is left" in again.stderr
+        controller.pileus("node", "drain", NAME, "--undo")
+        agents = network.get("/v2.0/agents", query={"host": NAME})["agents"]
+        assert all(agent["admin_state_up"] for agent in agents)
+        network.put(f"/v2.0/routers/{router}/remove_router_interface", {"subnet_id": subnet["id"]})
+        network.delete(f"/v2.0/routers/{router}")
+        for each in servers:
+            compute.delete_server(each)
+        wait_until(lambda: not compute.list_servers(all_tenants=1), "the servers are gone")
 
 
 def test_a_token_is_good_once_and_only_for_who_made_it(controller, joined, tmp_path):

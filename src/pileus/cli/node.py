@@ -1,4 +1,4 @@
-"""`pileus node token`, `list`, `drain` and `remove`: the nodes of a cloud, from a controller, through the public APIs."""
+"""`pileus node token`, `list` and `remove`: the nodes of a cloud, from a controller, through the public APIs."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ def _together(up: list[bool]) -> str:
     return "none" if not up else "up" if all(up) else "down"
 
 
-def _admin(arguments: argparse.Namespace) -> Session:
+def admin(arguments: argparse.Namespace) -> Session:
+    """The administrator of the cloud of this machine. Raises Problem."""
     return Session(load_config(home_of(arguments)), "admin", "admin")
 
 
 def token(arguments: argparse.Namespace) -> int:
     """One line that lets one machine in, once."""
-    session = _admin(arguments)
+    session = admin(arguments)
     roles = [role.strip() for role in arguments.roles.split(",") if role.strip()]
     wanted = {"roles": roles, "minutes": arguments.minutes, **({"name": arguments.name} if arguments.name else {})}
     try:
@@ -59,7 +60,7 @@ def token(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Every node, what it does, and whether it is heard."""
-    session = _admin(arguments)
+    session = admin(arguments)
     nodes = session.clients.identity(session.context).get(NODES)["nodes"]
     hosted = _hosted(session)
     report = []
@@ -79,34 +80,11 @@ def show(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def drain(arguments: argparse.Namespace) -> int:
-    """No new servers on a node; with --undo again some."""
-    session, name, steps = _admin(arguments), arguments.name, Steps(quiet=arguments.quiet)
-    _require(session, name)
-    state = "active" if arguments.undo else "draining"
-    identity, compute = session.clients.identity(session.context), session.clients.compute(session.context)
-    try:
-        identity.patch(f"{NODES}/{name}", {"node": {"state": state}})
-    except PeerError as error:
-        raise Problem(error.message) from error
-    change = {"status": "enabled"} if arguments.undo else {"status": "disabled", "disabled_reason": arguments.reason}
-    for service in _of_host(session, name).services:
-        compute.put(f"/v2.1/os-services/{service['id']}", change)
-    if arguments.undo:
-        steps.say(f"{name} takes servers again.")
-        return 0
-    left = _servers(session, name)
-    steps.say(f"{name} takes no new servers.")
-    _print_servers(left)
-    steps.say(f"{len(left)} servers are left on it." if left else f"None is left on it: `pileus node remove {name}`.")
-    return 0
-
-
 def remove(arguments: argparse.Namespace) -> int:
     """A node leaves the cloud. Safe to repeat: each part that is gone already is passed over."""
-    session, name, steps = _admin(arguments), arguments.name, Steps(quiet=arguments.quiet)
-    _require(session, name)
-    left = _servers(session, name)
+    session, name, steps = admin(arguments), arguments.name, Steps(quiet=arguments.quiet)
+    require(session, name)
+    left = servers_on(session, name)
     if left and not arguments.force:
         _print_servers(left)
         raise Problem(f"{len(left)} servers are on {name}. Delete or move them, or give them up with --force.")
@@ -129,7 +107,7 @@ def remove(arguments: argparse.Namespace) -> int:
 
 def _forget(session: Session, name: str, *, keep_compute: bool) -> None:
     """Compute's service with its hypervisor and resource provider; network's agents with what they served."""
-    hosted = _of_host(session, name)
+    hosted = hosted_by(session, name)
     compute, network = session.clients.compute(session.context), session.clients.network(session.context)
     for service in [] if keep_compute else hosted.services:
         try:
@@ -157,19 +135,25 @@ def _hosted(session: Session) -> dict[str, Hosted]:
     return found
 
 
-def _of_host(session: Session, name: str) -> Hosted:
+def hosted_by(session: Session, name: str) -> Hosted:
+    """What the services have on record of a host; empty lists when they know none of this name."""
     return _hosted(session).get(name, Hosted([], []))
 
 
-def _require(session: Session, name: str) -> None:
+def require(session: Session, name: str) -> None:
+    """Raises Problem when there is no such node."""
     try:
         session.clients.identity(session.context).get(f"{NODES}/{name}")
     except PeerNotFound:
         raise Problem(f"There is no node {name}; `pileus node list` shows all.") from None
 
 
-def _servers(session: Session, name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = session.clients.compute(session.context).list_servers(all_tenants=1, host=name)
+def servers_on(session: Session, name: str) -> list[dict[str, Any]]:
+    """All servers of a host with their details, page by page."""
+    compute = session.clients.compute(session.context)
+    found: list[dict[str, Any]] = []
+    while page := compute.list_servers(all_tenants=1, host=name, **({"marker": found[-1]["id"]} if found else {})):
+        found += page
     return found
 
 
