@@ -4,8 +4,8 @@
 #   tools/fresh_root.sh [-k] [-c COMMAND]... [DIR]      default commands: "make up" and "make test"; -k keeps the root afterwards
 #
 # DIR (default: a temporary directory) becomes the root. The checkout is cloned from this one, so only what is committed counts. The commands
-# run in namespaces of their own. Package sources, proxies and certificates are taken over from this machine; the network is shared until
-# `make install` is through and is then taken away, so that no packet of a guest can leave the machine.
+# run in namespaces of their own: to each the machine seems to have booted anew. Package sources, proxies and certificates are taken over from this
+# machine; the network is shared until `make install` is through and is then taken away, so that no packet of a guest can leave the machine.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 keep=0; commands=()
@@ -40,7 +40,7 @@ cp -rL /etc/apt/apt.conf.d/*[Pp]roxy* "$dir/etc/apt/apt.conf.d/" 2>/dev/null || 
 rm -rf "$dir/root/pileus"
 git clone -q --no-hardlinks "$top" "$dir/root/pileus"
 
-# inside: own mounts and processes; the network is unshared by the inner call, after the installation
+# inside: as if the machine had booted anew: own mounts and processes; the network is unshared by the inner call, after the installation
 inside() { # NETWORK(shared|none) COMMAND
     local net=(); [ "$1" = shared ] || net=(--net)
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM="${TERM:-dumb}" LANG=C.UTF-8 \
@@ -52,7 +52,9 @@ inside() { # NETWORK(shared|none) COMMAND
             mount --bind "$dir" "$dir"; cd "$dir"
             mount -t proc proc proc; mount -t sysfs sysfs sys
             mount --rbind /dev dev
-            mount -t tmpfs tmpfs run; mount -t tmpfs -o mode=1777 tmpfs tmp
+            mount -t tmpfs tmpfs run; cat proc/sys/kernel/random/uuid > run/boot_id
+            mount --bind run/boot_id proc/sys/kernel/random/boot_id  # no process is left of the command before: as after a boot
+            mount -t tmpfs -o mode=1777 tmpfs tmp
             mkdir -p .outside; pivot_root . .outside  # not only chroot: who enters these namespaces has to find this root
             exec chroot . /bin/bash -c "umount -l /.outside; ip link set lo up 2>/dev/null; cd /root/pileus && $2"
         ' inside "$dir" "$2"

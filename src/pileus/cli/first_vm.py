@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     address = _address(network, server)
     if not config.pileus.simulate:
         with steps.step(f"ssh of {NAME} answers at {address}"):
-            wait_for_ssh(address)
+            wait_for_ssh(compute, server["id"], address)
     if existed:
         steps.say(f"The guest {NAME} was there already. Nothing was changed.")
     print(f"API:         {config.base_url}")
@@ -97,8 +97,8 @@ def _address(network: Client, server: dict[str, Any]) -> str:
     return str(network.post("/v2.0/floatingips", {"floatingip": body})["floatingip"]["floating_ip_address"])
 
 
-def wait_for_ssh(address: str) -> None:
-    """Until an ssh server greets. Raises Problem when none does in time."""
+def wait_for_ssh(compute: Client, server_id: str, address: str) -> None:
+    """Until an ssh server greets. Raises Problem when none does in time, or the guest does not run."""
     deadline = clock.monotonic() + SECONDS
     while clock.monotonic() < deadline:
         try:
@@ -107,7 +107,10 @@ def wait_for_ssh(address: str) -> None:
                     return
         except OSError:
             pass
-        clock.sleep(0.2)
+        status = compute.get(f"/v2.1/servers/{server_id}")["server"]["status"]
+        if status not in {"ACTIVE", "REBOOT", "HARD_REBOOT"}:
+            raise Problem(f"The guest {NAME} is {status}. `openstack server start {NAME}` lets one run that was stopped.")
+        clock.sleep(0.5)
     raise Problem(
         f"Nothing answers at {address} port 22. `openstack console log show {NAME}` shows the guest's console."
     )
