@@ -27,6 +27,7 @@ class Options(AgentOptions, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reserved_host_disk_mb: Annotated[int, Doc("MiB of disk of each host that are kept from servers.")] = 0
 
     max_attempts: Annotated[int, Doc("On how many hosts a server is tried before it is given up.")] = 3
+    migrate_max_retries: Annotated[int, Doc("How many further hosts a live migration tries when one refuses it; -1: all there are.")] = -1
     max_candidates: Annotated[int, Doc("How many hosts placement may propose for one server.")] = 1000
     cpu_weight: Annotated[float, Doc("Weight of free CPUs when hosts are compared.")] = 1.0
     ram_weight: Annotated[float, Doc("Weight of free memory when hosts are compared.")] = 1.0

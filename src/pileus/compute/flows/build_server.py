@@ -183,7 +183,8 @@ def spawn(run: Run) -> dict[str, Any]:
     with run.service.db.read() as conn:
         doc = documents.load_doc(run.service.options, conn, server, epoch=common.epoch_of(run), power="running")
     try:
-        common.make_on(run, server["host"], doc.to_dict())
+        with common.asking(run, server["host"]):
+            common.make_on(run, server["host"], doc.to_dict())
     except HostFailed as error:
         _try_elsewhere(run, server, str(error))
     return {"host": server["host"], "at": clock.time()}
@@ -216,7 +217,9 @@ def _try_elsewhere(run: Run, server: Row, reason: str) -> None:
         except PeerError as error:
             raise common.network_call(error) from error
     with run.service.db.write(durable=False) as conn:
-        store.swap_task(conn, server["id"], _IN_WORK, task_state=states.SPAWNING, epoch=common.keep_epoch(run))
+        epoch = common.keep_epoch(run)
+        if not store.swap_task(conn, server["id"], _IN_WORK, task_state=states.SPAWNING, epoch=epoch):
+            raise Abort(_OVERTAKEN)  # the host has nothing of it yet, and is not told that it shall
         common.touch(run.service, conn, host, server["id"])
     raise Retry(0.0, f"{server['host']} failed: {reason}")
 

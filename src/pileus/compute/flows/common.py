@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -67,6 +68,18 @@ def call_host(run: Run, host: str, method: str, *, steady: bool = False, **paylo
             raise Abort("Newer work on the server has overtaken this.") from error
         raise HostFailed(error.message) from error
     return answer or {}
+
+
+@contextlib.contextmanager
+def asking(run: Run, host: str) -> Iterator[None]:
+    """Calls of a host: that it is down is a failure (`HostFailed`) and not waited out."""
+    try:
+        yield
+    except (BusTimeout, BusUnavailable) as error:
+        with run.service.db.read() as conn:
+            if hosts.host_is_up(run.service.options, conn, host):
+                raise
+        raise HostFailed("The host is down.") from error
 
 
 def make_on(run: Run, host: str, doc: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.compute.flows import common, moving
+from pileus.compute.flows.common import HostFailed
 from pileus.compute.logic import actions, hosts, states
 from pileus.compute.store import moves
 from pileus.compute.store import servers as store
@@ -22,11 +23,11 @@ EVENT = "compute_rebuild_instance"
 
 def claim(run: Run) -> dict[str, Any]:
     """Choose a host that is up, and claim it."""
-    server, move = common.server_of(run), moving.move_of(run)
+    move = moving.move_of(run)
     with run.service.db.read() as conn:
         if hosts.host_is_up(run.service.options, conn, move["source_compute"]):
             raise Abort(f"Compute service of {move['source_compute']} is still in use.")
-    return {"host": moving.claim(run, server, move, ignored=frozenset((move["source_compute"],)))}
+    return {"host": moving.destination(run)["dest_compute"]}
 
 
 def ports(run: Run) -> dict[str, Any]:
@@ -36,13 +37,18 @@ def ports(run: Run) -> dict[str, Any]:
 
 
 def spawn(run: Run) -> dict[str, Any]:
-    """Make disk and guest on the new host."""
+    """Make disk and guest on the new host. One that cannot is left for the next, and the ports follow."""
+    move = moving.destination(run)
     with run.service.db.write(durable=False) as conn:
         store.swap_task(conn, run.resource_id, _TASKS, task_state=states.REBUILD_SPAWNING, epoch=common.keep_epoch(run))
         moves.swap(conn, int(run.input["migration"]), ["accepted"], "pre-migrating")
-    move = moving.move_of(run)
     moving.clear_destination(run, move)
-    return moving.make_there(run, moving.moved(common.server_of(run), move))
+    if move["details"].get("tried"):
+        moving.bind_ports(run, run.resource_id, move["dest_compute"])
+    try:
+        return moving.make_there(run, moving.moved(common.server_of(run), move))
+    except HostFailed as error:
+        moving.not_there(run, move, str(error))
 
 
 def activate(run: Run) -> dict[str, Any]:

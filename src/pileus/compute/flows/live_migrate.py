@@ -41,8 +41,8 @@ def has_arrived(move: Row) -> bool:
 
 def claim(run: Run) -> dict[str, Any]:
     """Choose a destination and claim it."""
-    server, move = _status(run, "preparing")
-    return {"host": moving.claim(run, server, move, ignored=frozenset((move["source_compute"],)))}
+    _status(run, "preparing")
+    return {"host": moving.destination(run)["dest_compute"]}
 
 
 def unclaim(run: Run) -> None:
@@ -51,14 +51,16 @@ def unclaim(run: Run) -> None:
 
 
 def prepare(run: Run) -> dict[str, Any]:
-    """The destination has image, config drive and disks into which the source will write."""
-    server, move = _status(run, "preparing")
-    moving.clear_destination(run, move)
+    """The destination has image, config drive and disks into which the source will write. One that cannot is left for the next."""
+    move = moving.destination(run)
+    server, _ = _status(run, "preparing")
     there = moving.moved(server, move)
+    moving.clear_destination(run, move)
     try:
-        common.prepare_on(run, there["host"], moving.document(run, there).to_dict())
+        with common.asking(run, there["host"]):
+            common.prepare_on(run, there["host"], moving.document(run, there).to_dict())
     except HostFailed as error:
-        raise Abort(f"{there['host']}: {error}") from error
+        moving.not_there(run, move, str(error))
     return {}
 
 
@@ -106,10 +108,10 @@ def receive(run: Run) -> dict[str, Any]:
     """The destination has network devices and waits for the guest."""
     server, move = _status(run, "preparing")
     there = moving.moved(server, move)
+    doc, token = moving.document(run, there).to_dict(), move["details"]["token"]
     try:
-        ready = common.call_host(
-            run, there["host"], "receive", doc=moving.document(run, there).to_dict(), token=move["details"]["token"]
-        )
+        with common.asking(run, there["host"]):
+            ready = common.call_host(run, there["host"], "receive", doc=doc, token=token)
     except HostFailed as error:
         raise Abort(f"{there['host']}: {error}") from error
     waited = clock.time() - run.results["bind"]["at"]

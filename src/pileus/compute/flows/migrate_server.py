@@ -34,10 +34,12 @@ def _enter(run: Run, task: str, status: str) -> tuple[Row, Row]:
 
 def claim(run: Run) -> dict[str, Any]:
     """Choose a destination and claim it; a resize may stay where it is."""
-    server, move = common.server_of(run), moving.move_of(run)
-    may_stay = move["migration_type"] == move_store.RESIZE and run.service.options.allow_resize_to_same_host
-    ignored = frozenset() if may_stay else frozenset((move["source_compute"],))
-    return {"host": moving.claim(run, server, move, ignored=ignored)}
+    return {"host": _destination(run)["dest_compute"]}
+
+
+def _destination(run: Run) -> Row:
+    is_resize = moving.move_of(run)["migration_type"] == move_store.RESIZE
+    return moving.destination(run, may_stay=is_resize and run.service.options.allow_resize_to_same_host)
 
 
 def depart(run: Run) -> dict[str, Any]:
@@ -45,20 +47,24 @@ def depart(run: Run) -> dict[str, Any]:
     server, move = _enter(run, states.RESIZE_MIGRATING, "migrating")
     source = move["source_compute"]
     try:
-        if common.call_host(run, source, "state")["power_state"] in _AWAKE:
-            doc = moving.document(run, server).to_dict()
-            timeout = run.service.options.shutdown_timeout
-            answer = common.call_host(
-                run, source, "power", steady=True, action="shutdown_graceful", doc=doc, timeout=timeout
-            )
-            if not answer["done"]:
-                raise Wait(f"the guest is {answer['power_state']}", 2.0)
-        common.call_host(run, source, "destroy", keep_disks=True)
-        if _here(move):
-            common.call_host(run, source, "keep_copy")
+        with common.asking(run, source):
+            _switch_off(run, server, source)
+            common.call_host(run, source, "destroy", keep_disks=True)
+            if _here(move):
+                common.call_host(run, source, "keep_copy")
     except HostFailed as error:
         raise Abort(f"{source}: {error}") from error
     return {}
+
+
+def _switch_off(run: Run, server: Row, source: str) -> None:
+    if common.call_host(run, source, "state")["power_state"] not in _AWAKE:
+        return
+    doc = moving.document(run, server).to_dict()
+    timeout = run.service.options.shutdown_timeout
+    answer = common.call_host(run, source, "power", steady=True, action="shutdown_graceful", doc=doc, timeout=timeout)
+    if not answer["done"]:
+        raise Wait(f"the guest is {answer['power_state']}", 2.0)
 
 
 def undepart(run: Run) -> None:
@@ -67,21 +73,32 @@ def undepart(run: Run) -> None:
 
 
 def carry(run: Run) -> dict[str, Any]:
-    """The destination fetches image and disks."""
-    server, move = common.server_of(run), moving.move_of(run)
-    moving.still_mine(run)
+    """The destination fetches image and disks; one that cannot is left for the next."""
+    move = _destination(run)
     if not _here(move):
-        moving.clear_destination(run, move)
-        there = moving.moved(server, move, move["old_flavor"])
-        source, token = move["source_compute"], move["details"]["token"]
-        try:
-            offer = common.call_host(run, source, "offer", token=token)
-            common.prepare_on(run, there["host"], moving.document(run, there).to_dict(), offer=offer)
-            common.call_host(run, source, "withdraw")
-        except HostFailed as error:
-            raise Abort(f"{there['host']}: {error}") from error
+        _fetch(run, common.server_of(run), move)
     _enter(run, states.RESIZE_MIGRATED, "post-migrating")
     return {}
+
+
+def _fetch(run: Run, server: Row, move: Row) -> None:
+    moving.clear_destination(run, move)
+    source, there = move["source_compute"], moving.moved(server, move, move["old_flavor"])
+    try:
+        with common.asking(run, source):
+            offer = common.call_host(run, source, "offer", token=move["details"]["token"])
+    except HostFailed as error:
+        raise Abort(f"{source}: {error}") from error
+    try:
+        with common.asking(run, there["host"]):
+            common.prepare_on(run, there["host"], moving.document(run, there).to_dict(), offer=offer)
+    except HostFailed as error:
+        moving.not_there(run, move, str(error))
+    try:
+        with common.asking(run, source):
+            common.call_host(run, source, "withdraw")
+    except HostFailed as error:
+        raise Abort(f"{source}: {error}") from error
 
 
 def ports(run: Run) -> dict[str, Any]:
@@ -93,7 +110,10 @@ def ports(run: Run) -> dict[str, Any]:
 def spawn(run: Run) -> dict[str, Any]:
     """Make the guest there, with the new flavor."""
     server, move = _enter(run, states.RESIZE_FINISH, "post-migrating")
-    return moving.make_there(run, moving.moved(server, move, move["new_flavor"]))
+    try:
+        return moving.make_there(run, moving.moved(server, move, move["new_flavor"]))
+    except HostFailed as error:
+        raise Abort(f"{move['dest_compute']}: {error}") from error
 
 
 def activate(run: Run) -> dict[str, Any]:

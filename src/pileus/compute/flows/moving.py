@@ -6,8 +6,9 @@ hosts have the server in their desired state as `kept`, so that neither starts a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
@@ -55,15 +56,60 @@ def document(run: Run, server: Row) -> ServerDoc:
 # -- the claim -------------------------------------------------------------------------------------------------------
 
 
-def claim(run: Run, server: Row, move: Row, *, ignored: frozenset[str]) -> str:
-    """Hold the source's claim under the migration's id and claim a destination for the server; its host."""
+def destination(run: Run, *, may_stay: bool = False) -> Row:
+    """The migration with a claimed destination that has not failed: the first one, or the next. Raises `Abort` when there is none."""
     still_mine(run)
-    if move["dest_compute"]:
-        return str(move["dest_compute"])
+    move = move_of(run)
+    if move["dest_compute"] in move["details"].get("tried", ()):
+        _leave(run, move)
+        move = move_of(run)
+    if not move["dest_compute"]:
+        ignored = frozenset() if may_stay else frozenset((move["source_compute"],))
+        _claim(run, common.server_of(run), move, ignored=ignored)
+        move = move_of(run)
+    return move
+
+
+def not_there(run: Run, move: Row, reason: str) -> NoReturn:
+    """The destination cannot take the server: the step is done again with the next one.
+
+    Raises `Abort` instead when the destination was asked for by name, enough have been tried, or it is the source that is gone.
+    """
+    host, details = move["dest_compute"], move["details"]
+    tried = [*(each for each in details.get("tried", ()) if each != host), host]
+    details = {**details, "tried": tried, "reasons": {**details.get("reasons", {}), host: reason}, "cleared": False}
+    with run.service.db.write(durable=False) as conn:
+        moves.update(conn, move["id"], details=details)
+        lost = move["migration_type"] != moves.EVACUATION and not hosts.host_is_up(
+            run.service.options, conn, move["source_compute"]
+        )
+    if lost:
+        raise Abort(f"{move['source_compute']} is down.")
+    if details.get("host") or host == move["source_compute"] or len(tried) >= _most(run, move):
+        raise Abort(f"{host}: {reason}")
+    raise Retry(0.0, f"{host}: {reason}")
+
+
+def _most(run: Run, move: Row) -> float:
+    """On how many hosts a move is tried."""
+    options = run.service.options
+    if move["migration_type"] != moves.LIVE:
+        return float(options.max_attempts)
+    return options.migrate_max_retries + 1 if options.migrate_max_retries >= 0 else math.inf
+
+
+def _leave(run: Run, move: Row) -> None:
+    """Nothing is left at a destination that failed. Its claim is the server's own and goes when the next one is made."""
+    remove_there(run)
+    with run.service.db.write(durable=False) as conn:
+        moves.update(conn, move["id"], dest_compute=None, dest_node=None, dest_host=None)
+
+
+def _claim(run: Run, server: Row, move: Row, *, ignored: frozenset[str]) -> None:
+    """Hold the source's claim under the migration's id and claim a destination for the server."""
     placement.hold(run.service, run.context, server["id"], move["uuid"])
     wanted = {**server, "flavor": move["new_flavor"]}
     details = move["details"]
-    chosen: list[str] = []
 
     def record(state: scheduler.HostState) -> None:
         with run.service.db.write(durable=False) as conn:
@@ -78,7 +124,6 @@ def claim(run: Run, server: Row, move: Row, *, ignored: frozenset[str]) -> str:
             )
             common.touch(run.service, conn, state.host, server["id"])
             common.touch(run.service, conn, server["host"], server["id"])
-        chosen.append(state.host)
 
     try:
         placing.place_move(
@@ -86,15 +131,14 @@ def claim(run: Run, server: Row, move: Row, *, ignored: frozenset[str]) -> str:
             run.context,
             wanted,
             target=details.get("host"),
-            ignored=ignored,
+            ignored=ignored.union(details.get("tried", ())),
             forced=bool(details.get("forced")),
             record=record,
         )
     except placing.NoValidHost as error:
         with run.service.db.write(durable=False) as conn:
-            moves.update(conn, move["id"], details={**details, "reasons": error.reasons})
+            moves.update(conn, move["id"], details={**details, "reasons": {**error.reasons, **details.get("reasons", {})}})
         raise Abort(str(error)) from None
-    return chosen[0]
 
 
 def clear_destination(run: Run, move: Row) -> None:
@@ -161,23 +205,22 @@ def ports_back(run: Run) -> None:
 
 
 def make_there(run: Run, server: Row) -> dict[str, Any]:
-    """Make the guest on the host that the row names, paused; when that was. A host that fails ends the move."""
-    try:
+    """Make the guest on the host that the row names, paused; when that was. Raises `HostFailed`."""
+    with common.asking(run, server["host"]):
         common.make_on(run, server["host"], document(run, server).to_dict())
-    except HostFailed as error:
-        raise Abort(f"{server['host']}: {error}") from error
     return {"at": clock.time()}
 
 
 def let_go_on(run: Run, server: Row, *, stopped: bool, ports: list[str], began: float) -> None:
-    """Let the guest run once its ports are plugged, or switch it off again if it was off."""
+    """Let the guest run once its ports are plugged, or switch it off again if it was off. A host that fails ends the move."""
     try:
-        if stopped:
-            doc = document(run, server).to_dict()
-            common.call_host(run, server["host"], "power", action="stop", doc=doc, timeout=0)
-            return
-        common.wait_for_ports(run, server["id"], set(ports), began)
-        common.call_host(run, server["host"], "resume")
+        with common.asking(run, server["host"]):
+            if stopped:
+                doc = document(run, server).to_dict()
+                common.call_host(run, server["host"], "power", action="stop", doc=doc, timeout=0)
+                return
+            common.wait_for_ports(run, server["id"], set(ports), began)
+            common.call_host(run, server["host"], "resume")
     except HostFailed as error:
         raise Abort(f"{server['host']}: {error}") from error
 
