@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import uuid
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # RFC 9562, section 4.1
 _HEX = frozenset("0123456789abcdefABCDEF")
@@ -13,6 +14,11 @@ def new_uuid() -> str:
     """A random UUID with dashes, the form of compute, network, image and placement ids."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
+
+
+def derived_uuid(parent: str, name: str) -> str:
+    """The UUID of what `parent` has once under this name: always the same one (RFC 9562, version 5)."""
+    return str(uuid.uuid5(uuid.UUID(parent), name))
 
 
 def new_id() -> str:

@@ -193,6 +193,10 @@ class MacAddressInUse(InUse):
     pass
 
 
+class PortExists(InUse):
+    """A service chose the id of a port that is there already."""
+
+
 class IpAddressAlreadyAllocated(InUse):
     pass
 

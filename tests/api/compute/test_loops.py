@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from pileus.compute.logic import placement
-from pileus.compute.loops.leftovers import deleted_retention, orphaned_allocations, orphaned_ports
+from pileus.compute.loops.leftovers import deleted_retention, orphaned_allocations, orphaned_ports, unknown_ports
 from pileus.compute.loops.services import compute_services
 from pileus.compute.loops.states import server_states
 from pileus.compute.store import servers as store
@@ -46,6 +46,20 @@ def test_ports_of_deleted_servers_are_removed_and_given_ones_released(world):
     world.networks.ports[given["id"]]["device_id"] = server_id
     orphaned_ports(world.service)
     assert list(world.networks.ports) == [given["id"]] and world.networks.ports[given["id"]]["device_id"] == ""
+
+
+def test_a_port_that_was_made_after_the_build_had_ended_is_removed(world):
+    server_id = world.boot(networks=[{"uuid": NETWORK}])
+    (known,) = world.networks.ports
+    with world.service.db.write() as conn:
+        store.remove_ports(conn, server_id)
+    foreign = world.networks.create_port({"network_id": NETWORK, "device_id": server_id, "device_owner": "compute:nova"})
+    change(world, server_id, task_state="rebooting")
+    unknown_ports(world.service)
+    assert known in world.networks.ports, "somebody works on the server"
+    change(world, server_id, task_state=None)
+    unknown_ports(world.service)
+    assert list(world.networks.ports) == [foreign["id"]]
 
 
 def test_a_guest_that_switched_itself_off_is_shown_as_stopped(world):

@@ -158,6 +158,9 @@ class FakeNetworks:
             self.calls.append("create port")
             if "create" in self.refuse:
                 raise self.refuse["create"]
+            if body.get("id") in self.ports:
+                body = {"NeutronError": {"type": "PortExists", "message": "Port exists.", "detail": ""}}
+                raise PeerConflict("Port exists.", status=409, body=body)
             network = self.networks.get(body["network_id"])
             if network is None:
                 raise PeerNotFound("Network could not be found.", status=404)

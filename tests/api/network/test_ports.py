@@ -277,3 +277,15 @@ def test_listing_ports_costs_the_same_queries_for_any_number(net):
             net.all("/ports")
         counts.append(len(queries))
     assert counts == [4, 4]
+
+
+def test_a_service_chooses_the_id_of_a_port_and_gets_no_second_one(net):
+    network, _ = net.net()
+    body = {"port": {"network_id": network["id"], "id": "6f0a7c1e-52d4-4a7e-9c57-3a1d0b8f2c11"}}
+    assert net.refused("POST", "/ports", body) == (400, "HTTPBadRequest")
+    assert net.refused("POST", "/ports", body, as_=ADMIN) == (400, "HTTPBadRequest")
+    made = net("POST", "/ports", body, as_=SERVICE, ok=201).json["port"]
+    assert made["id"] == body["port"]["id"]
+    assert net.refused("POST", "/ports", body, as_=SERVICE) == (409, "PortExists")
+    guests = [port["id"] for port in net.all("/ports", as_=ADMIN) if port["device_owner"] != "network:dhcp"]
+    assert guests == [made["id"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
@@ -106,49 +106,37 @@ def _record_ports(run: Run, server: Row, nics: list[Row], bound: list[Row], info
 
 
 def _bind_all(run: Run, server: Row, nics: list[Row], groups: list[str]) -> list[Row]:
-    """The ports in the order of the cards. What an earlier attempt made is found by its marker, the device id."""
+    """The ports in the order of the cards. What an earlier attempt made or took is found by its marker, the device id."""
     with run.service.db.read() as conn:
         recorded = bool(store.ports_of(conn, server["id"]))
     again = recorded or run.epoch > 1 or run.attempt > 0
-    left = networks.ports_of(run.service, run.context, [server["id"]]) if again else []
+    there = networks.ports_of(run.service, run.context, [server["id"]]) if again else []
+    known = {port["id"]: port for port in there}
     found = []
-    for nic in nics:
-        port = _made_before(nic, left)
-        if port is not None and port.get("binding:host_id") == server["host"]:
-            left.remove(port)
-        else:
-            port = _bind(run, server, nic, groups, port)
+    for place, nic in enumerate(nics):
+        port_id = nic["port_id"] or networks.id_of_port(server["id"], place)
+        port = known.get(port_id)
+        if port is None or port.get("binding:host_id") != server["host"]:
+            port = _bind(run, server, nic, groups, port_id, there=port is not None)
         if port.get("binding:vif_type") == "binding_failed":
             raise Abort(f"Binding failed for port {port['id']}, please check the network agent of {server['host']}.")
         found.append(port)
     return found
 
 
-def _made_before(nic: Row, left: list[Row]) -> Row | None:
-    for port in left:
-        if nic["port_id"]:
-            if port["id"] == nic["port_id"]:
-                return port
-        elif port["network_id"] == nic["network_id"]:
-            addresses = {ip["ip_address"] for ip in port["fixed_ips"]}
-            if not nic["fixed_ip"] or nic["fixed_ip"] in addresses:
-                return port
-    return None
-
-
-def _bind(run: Run, server: Row, nic: Row, groups: list[str], port: Row | None) -> Row:
+def _bind(run: Run, server: Row, nic: Row, groups: list[str], port_id: str, *, there: bool) -> Row:
     """One port on the server's host: taken or made."""
     marks: Row = {
         "device_id": server["id"],
         "device_owner": networks.zone_owner(server["availability_zone"]),
         "binding:host_id": server["host"],
     }
-    known = nic["port_id"] or (port["id"] if port else None)
     try:
-        if known:
-            return networks.take_port(run.service, run.context, known, marks)
+        if there or nic["port_id"]:
+            return networks.take_port(run.service, run.context, port_id, marks)
         body = {
             **marks,
+            "id": port_id,
             "network_id": nic["network_id"],
             "tenant_id": server["project_id"],
             "admin_state_up": True,
@@ -158,6 +146,8 @@ def _bind(run: Run, server: Row, nic: Row, groups: list[str], port: Row | None) 
         if nic["fixed_ip"]:
             body["fixed_ips"] = [{"ip_address": nic["fixed_ip"]}]
         return networks.create_port(run.service, run.context, body)
+    except networks.PortExists:
+        raise Retry(0.0, f"port {port_id} has just been made by somebody else") from None
     except PeerError as error:
         raise common.network_call(error) from error
 
@@ -178,6 +168,8 @@ def unports(run: Run) -> None:
 def spawn(run: Run) -> dict[str, Any]:
     """Make the guest on the host, paused. A host that fails is left for another one."""
     server = common.server_of(run)
+    if server["task_state"] != states.SPAWNING:
+        _go_on(run, server)
     if not server["host"]:
         raise Abort("The server has lost its host.")
     with run.service.db.read() as conn:
@@ -186,42 +178,52 @@ def spawn(run: Run) -> dict[str, Any]:
         with common.asking(run, server["host"]):
             common.make_on(run, server["host"], doc.to_dict())
     except HostFailed as error:
-        _try_elsewhere(run, server, str(error))
+        _leave(run, server, str(error))
+        _go_on(run, common.server_of(run))
     return {"host": server["host"], "at": clock.time()}
 
 
-def _try_elsewhere(run: Run, server: Row, reason: str) -> None:
-    """Leave the host, claim the next one, take the ports there, and begin again."""
+def _leave(run: Run, server: Row, reason: str) -> None:
+    """The host is not wanted any more. That it is being left shows in the task, so that whoever comes next goes on with it."""
     asked = dict(server["placement"] or {})
     asked["tried"] = [*asked.get("tried", []), server["host"]]
     asked["reasons"] = {**asked.get("reasons", {}), server["host"]: reason}
     with run.service.db.write(durable=False) as conn:
+        if not store.swap_task(conn, server["id"], _IN_WORK, task_state=states.SCHEDULING, placement=asked):
+            raise Abort(_OVERTAKEN)
         common.drop(run.service, conn, server["host"], server["id"])
         store.forget_plugged(conn, server["id"])
-        store.update(conn, server["id"], placement=asked)
-    common.destroy_on(run, server["host"])
-    if asked.get("host"):
-        raise Abort(f"Build of instance {server['id']} aborted: {reason}")
-    if len(asked["tried"]) >= run.service.options.max_attempts:
-        raise Abort(_exhausted(server))
-    with run.service.db.write(durable=False) as conn:
-        store.swap_task(
-            conn, server["id"], _IN_WORK, task_state=states.SCHEDULING, host=None, node=None, availability_zone=None
-        )
-    host = _place(run, {**server, "placement": asked})["host"]
-    with run.service.db.read() as conn:
-        known = [port["port_id"] for port in store.ports_of(conn, server["id"])]
-    for port_id in known:
-        try:
-            networks.update_port(run.service, run.context, port_id, {"binding:host_id": host})
-        except PeerError as error:
-            raise common.network_call(error) from error
+
+
+def _go_on(run: Run, server: Row) -> NoReturn:
+    """From a host that failed to the next one, from where that was broken off: claim it, take the ports there, and spawn again."""
+    asked = server["placement"] or {}
+    failed_host = asked["tried"][-1]
+    reason = asked["reasons"][failed_host]
+    if server["task_state"] == states.SCHEDULING:
+        common.destroy_on(run, failed_host)
+        if asked.get("host"):
+            raise Abort(f"Build of instance {server['id']} aborted: {reason}")
+        if len(asked["tried"]) >= run.service.options.max_attempts:
+            raise Abort(_exhausted(server))
+        server = {**server, **_place(run, server)}
+    _take_ports_along(run, server)
     with run.service.db.write(durable=False) as conn:
         epoch = common.keep_epoch(run)
         if not store.swap_task(conn, server["id"], _IN_WORK, task_state=states.SPAWNING, epoch=epoch):
             raise Abort(_OVERTAKEN)  # the host has nothing of it yet, and is not told that it shall
-        common.touch(run.service, conn, host, server["id"])
-    raise Retry(0.0, f"{server['host']} failed: {reason}")
+        common.touch(run.service, conn, server["host"], server["id"])
+    raise Retry(0.0, f"{failed_host} failed: {reason}")
+
+
+def _take_ports_along(run: Run, server: Row) -> None:
+    with run.service.db.read() as conn:
+        known = [port["port_id"] for port in store.ports_of(conn, server["id"])]
+    for port_id in known:
+        try:
+            networks.update_port(run.service, run.context, port_id, {"binding:host_id": server["host"]})
+        except PeerError as error:
+            raise common.network_call(error) from error
 
 
 def unspawn(run: Run) -> None:

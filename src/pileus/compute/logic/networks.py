@@ -9,6 +9,7 @@ from typing import Any
 
 from pileus.clients.base import PeerConflict, PeerError, PeerNotFound
 from pileus.compute.errors import BadRequest
+from pileus.kernel import ids
 from pileus.kernel.context import Context
 from pileus.kernel.errors import Conflict, Forbidden, NotFound, Unavailable
 from pileus.kernel.service import Service
@@ -157,11 +158,13 @@ def zone_owner(zone: str | None) -> str:
 
 def sentence(error: PeerError) -> str:
     """What the user is told when the network service refused."""
-    if "OverQuota" in str(
-        (error.body or {}).get("NeutronError", {}).get("type", "") if isinstance(error.body, dict) else ""
-    ):
-        return "Maximum number of ports exceeded"
-    return error.message
+    return "Maximum number of ports exceeded" if _type(error) == "OverQuota" else error.message
+
+
+def _type(error: PeerError) -> str:
+    """The class of an error of the network service, which clients know it by."""
+    body = error.body if isinstance(error.body, dict) else {}
+    return str(body.get("NeutronError", {}).get("type", ""))
 
 
 def network_info(service: Service, context: Context, ports: Sequence[Json]) -> dict[str, Json]:
@@ -248,8 +251,23 @@ def ports_of(service: Service, context: Context, server_ids: Sequence[str]) -> l
     return list_all(service, context, "ports", device_id=list(server_ids))
 
 
+class PortExists(Exception):
+    """The port of a server's card was made before."""
+
+
+def id_of_port(server_id: str, place: int) -> str:
+    """The id of the port that is made for a server's card: whoever makes it again makes no second one."""
+    return ids.derived_uuid(server_id, f"port-{place}")
+
+
 def create_port(service: Service, context: Context, body: Json) -> Json:
-    port: Json = service.clients.network(context).create_port(body)
+    """Make a port whose id the body chooses. Raises `PortExists`."""
+    try:
+        port: Json = service.clients.network(context).create_port(body)
+    except PeerConflict as error:
+        if _type(error) == "PortExists":
+            raise PortExists from error
+        raise
     return port
 
 

@@ -9,12 +9,14 @@ import sqlalchemy as sa
 from pileus.compute.logic import networks, placement
 from pileus.compute.store import hosts as host_store
 from pileus.compute.store import moves
-from pileus.compute.store.tables import ACTIONS, MIGRATIONS, SERVERS
+from pileus.compute.store.tables import ACTIONS, MIGRATIONS, SERVER_PORTS, SERVERS
 from pileus.kernel import clock
 from pileus.kernel.context import Context, service_context
 from pileus.kernel.service import Service
 
 _BATCH = 500
+_BUILT_SINCE = dt.timedelta(hours=2)
+"""Longer than a build may last: no worker asks for ports of an older server."""
 
 
 def _gone(service: Service, ids: list[str]) -> list[str]:
@@ -73,6 +75,25 @@ def _remove_ports(service: Service, context: Context, ids: list[str], gone: dict
             networks.release_port(service, context, port["id"])
         elif str(port.get("device_owner", "")).startswith("compute:"):
             networks.delete_port(service, context, port["id"])
+
+
+def unknown_ports(service: Service) -> None:
+    """Remove ports that were made for a server's card after its build had ended: a worker that was thought dead had asked for them."""
+    context = service_context("compute")
+    since = clock.utcnow() - _BUILT_SINCE
+    with service.db.read() as conn:
+        query = sa.select(SERVERS.c.id, SERVERS.c.requested_networks).where(
+            SERVERS.c.deleted.is_(False), SERVERS.c.created_at >= since, SERVERS.c.task_state.is_(None)
+        )
+        cards = {server_id: len((asked or {}).get("nics") or []) for server_id, asked in conn.execute(query)}
+    built = sorted(cards)
+    for start in range(0, len(built), 100):
+        made = {networks.id_of_port(id, place) for id in built[start : start + 100] for place in range(cards[id])}
+        with service.db.read() as conn:
+            made -= set(conn.execute(sa.select(SERVER_PORTS.c.port_id).where(SERVER_PORTS.c.port_id.in_(made))).scalars())
+        if made:
+            for port in networks.list_all(service, context, "ports", id=sorted(made), fields=["id"]):
+                networks.delete_port(service, context, port["id"])
 
 
 def deleted_retention(service: Service) -> None:

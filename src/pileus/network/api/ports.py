@@ -92,6 +92,8 @@ ATTRIBUTES: dict[str, Attribute] = {
     "binding:vif_details": a.read_only(),
     "status": a.read_only(),
 }
+OF_SERVICES: dict[str, Attribute] = {**ATTRIBUTES, "id": Attribute(a.uuid, update=False)}
+"""Services choose the id of a port, so that a create whose answer was lost is not done twice when it is repeated."""
 
 
 def _limits(call: Call, values: dict[str, Any]) -> None:
@@ -127,7 +129,8 @@ def _target(call: Call, values: dict[str, Any]) -> dict[str, Any]:
 @operations("POST", "/ports", rule="create_port", late=True, status=201)
 def create_port(call: Call) -> dict[str, Any]:
     """Create one port or several."""
-    items, bulk = c.parse_new(call, PORT, ATTRIBUTES, lambda values: _target(call, values))
+    attributes = OF_SERVICES if call.context.is_service else ATTRIBUTES
+    items, bulk = c.parse_new(call, PORT, attributes, lambda values: _target(call, values))
     for values in items:
         _limits(call, values)
     return c.answer_new(call, PORT, logic.create_ports(call.service, items), bulk=bulk)

@@ -53,13 +53,15 @@ _MAC_TRIES = 16
 
 @retried
 def create_ports(service: Service, items: Sequence[Values]) -> list[dict[str, Any]]:
-    """Create ports, all or none. Raises what `_create` and the allocation of addresses raise, and OverQuota."""
+    """Create ports, all or none. Raises what `_create` and the allocation of addresses raise, OverQuota, and PortExists for an id that was chosen."""
     with changing(service) as change:
         return [_create(change, values) for values in items]
 
 
 def _create(change: Change, values: Values) -> dict[str, Any]:
     network = _network(change, values["network_id"])
+    if "id" in values and _exists(change, values["id"]):
+        raise errors.PortExists(f"Port {values['id']} already exists.")
     reserve(change, values["project_id"], "port")
     security = values.get("port_security_enabled", network.port_security_enabled)
     wanted = values.get("security_groups")
@@ -79,6 +81,7 @@ def _create(change: Change, values: Values) -> dict[str, Any]:
         groups=members,
         mac=values.get("mac_address"),
         columns={
+            **({"id": values["id"]} if "id" in values else {}),
             "name": values["name"],
             "description": values["description"],
             "admin_state_up": values["admin_state_up"],
@@ -89,6 +92,10 @@ def _create(change: Change, values: Values) -> dict[str, Any]:
             "extra_dhcp_opts": values["extra_dhcp_opts"],
         },
     )
+
+
+def _exists(change: Change, port_id: str) -> bool:
+    return change.conn.execute(sa.select(t.ports.c.id).where(t.ports.c.id == port_id)).first() is not None
 
 
 def _network(change: Change, network_id: str) -> Any:
@@ -173,6 +180,8 @@ def _insert_with_mac(change: Change, row: dict[str, Any], mac: str | None) -> No
                 break
     except sa.exc.IntegrityError as error:  # not a duplicate: the network has just been deleted
         raise errors.NetworkNotFound(row["network_id"]) from error
+    if _exists(change, row["id"]):
+        raise errors.PortExists(f"Port {row['id']} already exists.")
     raise errors.MacAddressInUse(
         f"Unable to complete operation for network {row['network_id']}. The mac address {row['mac_address']} is in use."
     )
