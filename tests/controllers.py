@@ -121,6 +121,8 @@ class Controllers:
         )
         if secret is not None:
             write_private(home / "keys" / "installation-secret", secret)
+            for name in ("ca.pem", "ca.key"):
+                write_private(home / "tls" / name, (self.folder / name).read_bytes())
         return Cloud(home, port=port)
 
     def all_up(self) -> None:

@@ -12,10 +12,10 @@ import pytest
 import urllib3
 from pileus.cli.session import Session, load_config
 
-from tests.controllers import Controllers
+from tests.controllers import Controllers, gone
 from tests.probe.probed import Probed, wait_until
 from tests.probe.test_kills import create, delete_all, dhcp_is_there, mine
-from tools.cloud import CommandFailed
+from tools.cloud import Cloud, CommandFailed, free_port
 
 pytestmark = pytest.mark.timeout(400)
 AT_ONCE = 10
@@ -147,6 +147,36 @@ def test_a_controller_that_has_the_name_of_another_is_refused(both):
         impostor.up()
 
 
+def test_a_third_controller_joins_with_a_token_works_like_the_others_and_is_removed(both, probed):
+    third = Cloud(both.folder / "controller-3", port=free_port())
+    token = both.clouds[1].pileus("node", "token", "--roles", "controller,compute,network").stdout.strip()
+    try:
+        joined = third.pileus("node", "join", token, "--name", "controller-3")
+        assert "tell the load balancer" in joined.stderr
+        files = [path for path in third.home.rglob("*") if path.is_file()]
+        assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+        assert "--roles" not in (third.home / "pileus.toml").read_text()
+        third.up()
+        listed = {node["name"]: node for node in json.loads(third.pileus("node", "list", "--json").stdout)}
+        assert set(listed) >= {"controller-1", "controller-2", "controller-3"}
+        assert {node["state"] for node in listed.values()} == {"active"}
+        url = f"http://127.0.0.1:{third.port}/identity/v3/auth/tokens"
+        for number in (0, 1):
+            token = token_of(both, number)
+            assert urllib3.request("GET", url, headers={"X-Auth-Token": token, "X-Subject-Token": token}, timeout=30.0).status == 200
+        assert accepts(both, 0, str(Session(load_config(third.home), "admin", "admin").context.token))
+        query = "SELECT DISTINCT host FROM flow_workers"
+        assert ("controller-3",) in probed.rows("compute", query), "it works on flows"
+        pid = third.supervisor_pid()
+        both.clouds[0].pileus("node", "remove", "controller-3")
+        wait_until(lambda: gone(pid), "it stops by itself", seconds=60)
+        with pytest.raises(CommandFailed, match="controller-3 was removed from this cloud"):
+            third.up()
+    finally:
+        third.pileus("down", "--guests", check=False)
+        both.clouds[0].pileus("node", "remove", "controller-3", "--force", check=False)
+
+
 # --- token keys ---
 
 
@@ -251,7 +281,7 @@ def test_a_controller_is_stopped_in_order_without_a_failed_request(both, probed)
         stopper.join()
     assert not wrong
     assert len(mine(probed, "calm-")) == asked > 1
-    assert probed.rows("identity", "SELECT host FROM controllers") == [("controller-2",)]
+    assert probed.rows("identity", "SELECT host FROM controllers WHERE home <> ''") == [("controller-2",)]
     on_stopped = "controller-1"
     wait_until(
         lambda: ended(probed, "calm-", but=on_stopped), "what was asked is done", explain=lambda: probed.why(mine(probed, "calm-"))

@@ -167,7 +167,7 @@ class Facts:
             with contextlib.suppress(Problem, Failure):
                 session = Session(config, "admin", "admin")
                 for node in session.clients.identity(session.context).list_nodes():
-                    if node["state"] in {"active", "draining"}:
+                    if node["certificate"] and node["state"] in {"active", "draining"}:
                         ends = clock.parse(node["certificate"]["expires_at"])
                         known.append(CertificateFacts(f"node {node['name']}", ends, "`pileus node renew` on that machine."))
         return known

@@ -1,4 +1,4 @@
-"""`pileus node join` and `renew`: what a machine does to become a node, and to remain one."""
+"""`pileus node join` and `renew`: what a machine does to become a node or a controller, and to remain a node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import urllib3
 from pileus.cli.session import home_of, load_config
 from pileus.cli.terminal import Problem, Steps
 from pileus.kernel import clock
-from pileus.kernel.certificates import fingerprint, new_request
+from pileus.kernel.certificates import Authority, fingerprint, new_request
 from pileus.server import node as server_node
 from pileus.server.secrets import NodeLogin, write_node_login, write_private
 
@@ -51,7 +51,7 @@ class Token:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make this machine a node of the cloud that the token is of."""
+    """Make this machine a node or a controller of the cloud that the token is of."""
     home = home_of(arguments)
     token = Token.parse(arguments.token)
     name = arguments.name or socket.gethostname()
@@ -63,12 +63,25 @@ def run(arguments: argparse.Namespace) -> int:
     steps = Steps(quiet=arguments.quiet)
     with steps.step(f"{urllib.parse.urlsplit(token.url).hostname} is who the token names"):
         authority = trusted_authority(token)
+        address = _own_address(token.url)
     with steps.step(f"join as {name}"):
         key, request = new_request(name)
         answer = _ask_in(token, authority, {"secret": token.secret, "name": name, "request": request.decode()})
-    record(home, key, answer)
-    steps.say(f"{name} is a node of {token.url}, with {', '.join(answer['node']['roles'])}; now `pileus up`.")
+    roles = answer["node"]["roles"]
+    if "controller" in roles:
+        record_controller(home, address, answer)
+        steps.say(f"{name} listens at {address}: tell the load balancer. pileus.toml has what is the same on all controllers.")
+    else:
+        record(home, key, answer)
+    steps.say(f"{name} has joined {token.url} with {', '.join(roles)}; now `pileus up`.")
     return 0
+
+
+def _own_address(url: str) -> str:
+    """The address of this machine from which it reaches a URL."""
+    parts = urllib.parse.urlsplit(url)
+    with socket.create_connection((parts.hostname or "", parts.port or 443), timeout=_SECONDS) as connection:
+        return str(connection.getsockname()[0])
 
 
 def trusted_authority(token: Token) -> bytes:
@@ -124,13 +137,55 @@ def record(home: pathlib.Path, key: bytes, answer: dict[str, Any]) -> None:
             "key": str(server_node.key_of(home)),
         },
     }
-    sections = {name: {**values, **files.get(name, {})} for name, values in given["settings"].items()}
-    # Strings, numbers, booleans and lists of them are written alike in JSON and TOML.
+    _configure(home, {name: {**values, **files.get(name, {})} for name, values in given["settings"].items()})
+
+
+_KNOWN_FILES = ("keys/", "tls/", "etc/")
+
+
+def record_controller(home: pathlib.Path, address: str, answer: dict[str, Any]) -> None:
+    """What all controllers have the same, and a certificate of this one's own, made with the authority that it now has.
+
+    Raises Problem for an answer that would write elsewhere.
+    """
+    given, name = answer["given"], answer["node"]["name"]
+    for path, content in given["files"].items():
+        if not path.startswith(_KNOWN_FILES) or ".." in path:
+            raise Problem(f"The controller wants to write {path} here. Nothing is done.")
+        write_private(home / path, content.encode())
+    write_private(home / "tls" / "ca.pem", given["authority"].encode())
+    settings = _in_home(given["settings"], given["home"], str(home))
+    api = settings.setdefault("api", {})
+    api["host"] = address
+    public = urllib.parse.urlsplit(api["public_url"]).hostname or address
+    key, chain = Authority.load(home / "tls").server(name, sorted({name, address, public, "localhost", "127.0.0.1", "::1"}))
+    write_private(home / "tls" / "server.key", key)
+    write_private(home / "tls" / "server.pem", chain)
+    _configure(home, settings)
+
+
+def _in_home(settings: dict[str, dict[str, Any]], mark: str, home: str) -> dict[str, dict[str, Any]]:
+    """Paths below the home of the controller that told them, below this one."""
+
+    def own(value: Any) -> Any:
+        return home + value.removeprefix(mark) if isinstance(value, str) and value.startswith(f"{mark}/") else value
+
+    return {name: {option: own(value) for option, value in values.items()} for name, values in settings.items()}
+
+
+def _configure(home: pathlib.Path, sections: dict[str, dict[str, Any]]) -> None:
     lines = [
-        f"[{name}]\n" + "".join(f"{option} = {json.dumps(value)}\n" for option, value in values.items())
+        f"[{name}]\n" + "".join(f"{option} = {_toml(value)}\n" for option, value in values.items())
         for name, values in sections.items()
     ]
     write_private(home / "pileus.toml", "\n".join(lines).encode())
+
+
+def _toml(value: Any) -> str:
+    """Strings, numbers, booleans and lists of them are written alike in JSON and TOML; tables are not."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {_toml(inner)}" for name, inner in value.items()) + "}"
+    return json.dumps(value)
 
 
 def renew(arguments: argparse.Namespace) -> int:

@@ -88,10 +88,10 @@ def add_node_commands(commands: Any) -> None:
         return command
 
     token = add("token", "pileus.cli.node:token", "print a line with which one machine may join, once")
-    token.add_argument("--roles", default="compute,network", help="what it will do (default: compute,network)")
+    token.add_argument("--roles", default="compute,network", help="what it will do, of controller, compute, network (default: compute,network)")
     token.add_argument("--minutes", type=int, default=60, help="how long the line is good (default: 60)")
     token.add_argument("--name", help="only a machine that takes this name may use it")
-    show = add("list", "pileus.cli.node:show", "the nodes, what they do and whether they are heard")
+    show = add("list", "pileus.cli.node:show", "the machines, what they do and whether they are heard")
     show.add_argument("--json", action="store_true")
     drain = add("drain", "pileus.cli.drain:run", "a node takes nothing new, and what is on it moves to others")
     drain.add_argument("name")
@@ -103,7 +103,7 @@ def add_node_commands(commands: Any) -> None:
     remove = add("remove", "pileus.cli.node:remove", "a node leaves: nobody listens to it from now on")
     remove.add_argument("name")
     remove.add_argument("--force", action="store_true", help="even while servers are on it")
-    join = add("join", "pileus.cli.join:run", "make this machine a node, with a token of `pileus node token`")
+    join = add("join", "pileus.cli.join:run", "make this machine a node or controller, with a token of `pileus node token`")
     join.add_argument("token")
     join.add_argument("--name", help="its name in the cloud (default: the host name)")
     add("renew", "pileus.cli.join:renew", "a new certificate for this node; its agent renews by itself too")

@@ -1,4 +1,4 @@
-"""`pileus node token`, `list` and `remove`: the nodes of a cloud, from a controller, through the public APIs."""
+"""`pileus node token`, `list` and `remove`: the machines of a cloud, from a controller, through the public APIs."""
 
 from __future__ import annotations
 
@@ -55,11 +55,13 @@ def token(arguments: argparse.Namespace) -> int:
     print(Token(made["url"], made["fingerprint"], made["secret"]).text())
     steps = Steps(quiet=arguments.quiet)
     steps.say(f"Good once, for {arguments.minutes} minutes. On the new machine: pileus node join TOKEN")
+    if "controller" in roles:
+        steps.say("Whoever has it gets every secret of this cloud: send it as you would send the password of root.")
     return 0
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Every node, what it does, and whether it is heard."""
+    """Every machine, what it does, and whether it is heard."""
     session = admin(arguments)
     nodes = session.clients.identity(session.context).get(NODES)["nodes"]
     hosted = _hosted(session)
@@ -70,12 +72,12 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(report))
         return 0
-    print(f"{'NAME':<24} {'ROLES':<18} {'STATE':<9} {'COMPUTE':<8} {'NETWORK':<8} {'CERTIFICATE UNTIL':<18} SEEN")
+    print(f"{'NAME':<24} {'ROLES':<26} {'STATE':<9} {'COMPUTE':<8} {'NETWORK':<8} {'CERTIFICATE UNTIL':<18} SEEN")
     for entry in report:
-        ends, seen = entry["certificate"]["expires_at"][:10], (entry["seen_at"] or "never")[:19]
+        ends, seen = (entry["certificate"] or {"expires_at": "-"})["expires_at"][:10], (entry["seen_at"] or "never")[:19]
         roles = ",".join(entry["roles"])
         print(
-            f"{entry['name']:<24} {roles:<18} {entry['state']:<9} {entry['compute']:<8} {entry['network']:<8} {ends:<18} {seen}"
+            f"{entry['name']:<24} {roles:<26} {entry['state']:<9} {entry['compute']:<8} {entry['network']:<8} {ends:<18} {seen}"
         )
     return 0
 
@@ -83,7 +85,7 @@ def show(arguments: argparse.Namespace) -> int:
 def remove(arguments: argparse.Namespace) -> int:
     """A node leaves the cloud. Safe to repeat: each part that is gone already is passed over."""
     session, name, steps = admin(arguments), arguments.name, Steps(quiet=arguments.quiet)
-    require(session, name)
+    machine = require(session, name)
     left = servers_on(session, name)
     if left and not arguments.force:
         _print_servers(left)
@@ -100,6 +102,8 @@ def remove(arguments: argparse.Namespace) -> int:
         _forget(session, name, keep_compute=bool(left))
     if left:
         steps.say(f"{len(left)} servers stay on record as on {name}, and compute's service of it with them, down.")
+    if "controller" in machine["roles"]:
+        steps.say(f"{name} stops by itself. Is it not to be trusted any more? It knew the passwords of database and broker: change them.")
     if late:
         raise Problem(late)
     return 0
@@ -140,12 +144,13 @@ def hosted_by(session: Session, name: str) -> Hosted:
     return _hosted(session).get(name, Hosted([], []))
 
 
-def require(session: Session, name: str) -> None:
-    """Raises Problem when there is no such node."""
+def require(session: Session, name: str) -> dict[str, Any]:
+    """A node or controller. Raises Problem when there is none of this name."""
     try:
-        session.clients.identity(session.context).get(f"{NODES}/{name}")
+        found: dict[str, Any] = session.clients.identity(session.context).get(f"{NODES}/{name}")["node"]
     except PeerNotFound:
         raise Problem(f"There is no node {name}; `pileus node list` shows all.") from None
+    return found
 
 
 def servers_on(session: Session, name: str) -> list[dict[str, Any]]:

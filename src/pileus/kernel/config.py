@@ -19,9 +19,9 @@ import msgspec
 from pileus.kernel.errors import ConfigurationError
 
 
-def Doc(text: str) -> msgspec.Meta:  # noqa: N802 - reads as an annotation
-    """The sentence that documents an option."""
-    return msgspec.Meta(description=text)
+def Doc(text: str, *, own: bool = False) -> msgspec.Meta:  # noqa: N802 - reads as an annotation
+    """The sentence that documents an option; `own` ones are each machine's, the others the same on all controllers."""
+    return msgspec.Meta(description=text, extra={"own": True} if own else None)
 
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -31,7 +31,7 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 class Pileus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[pileus]"""
 
-    host: Annotated[str, Doc("Name of this machine in the cloud; the host name when empty.")] = ""
+    host: Annotated[str, Doc("Name of this machine in the cloud; the host name when empty.", own=True)] = ""
     region: Annotated[str, Doc("Name of the region in the catalog.")] = "RegionOne"
     services: Annotated[list[str], Doc("Services to run.")] = msgspec.field(
         default_factory=lambda: ["identity", "image", "placement", "network", "compute"]
@@ -40,7 +40,8 @@ class Pileus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         list[Literal["controller", "compute", "network"]],
         Doc(
             "What this machine does: answer the API and hold the databases, run guests, serve routers and DHCP. A machine"
-            " that is no controller is made with `pileus node join`."
+            " that is no controller is made with `pileus node join`.",
+            own=True,
         ),
     ] = msgspec.field(default_factory=lambda: ["controller", "compute", "network"])
     simulate: Annotated[bool, Doc("Use the fake drivers: no guests, no networks, same API.")] = False
@@ -49,7 +50,7 @@ class Pileus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[api]"""
 
-    host: Annotated[str, Doc("Address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Doc("Address to listen on.", own=True)] = "127.0.0.1"
     port: Annotated[int, Doc("Port to listen on."), msgspec.Meta(ge=1, le=65535)] = 5000
     public_url: Annotated[str, Doc("Base URL under which clients reach the API, when it is not the address above.")] = (
         ""
@@ -78,7 +79,8 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     controller_url: Annotated[
         str,
         Doc(
-            "Base URL of the controllers' API, where agents and peers reach it; this machine's own listener when empty."
+            "Base URL of the controllers' API, where agents and peers reach it; this machine's own listener when empty.",
+            own=True,
         ),
     ] = ""
     ca: Annotated[
@@ -167,6 +169,23 @@ KERNEL_SECTIONS: dict[str, type[msgspec.Struct]] = {
 }
 
 
+HOME = "{home}"
+"""Stands for the home of a machine in paths that another one is told."""
+
+
+def _common(section: msgspec.Struct, home: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(section):
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        value = getattr(section, field.name)
+        notes = [note.extra or {} for note in getattr(field.type, "__metadata__", ()) if isinstance(note, msgspec.Meta)]
+        if value == default or any(note.get("own") for note in notes):
+            continue
+        is_below = isinstance(value, str) and value.startswith(f"{home}/")
+        found[field.name] = HOME + value.removeprefix(home) if is_below else value
+    return found
+
+
 class Config:
     """All sections of one installation, converted and checked."""
 
@@ -227,6 +246,14 @@ class Config:
     def shares_databases(self) -> bool:
         """Whether other machines may use the same databases: they are on a server, not in files."""
         return bool(self.database.url) and not self.database.url.startswith("sqlite")
+
+    def common(self) -> dict[str, dict[str, Any]]:
+        """What another controller of this cloud is configured with: every option that is set and is not a machine's own.
+
+        Paths below the home begin with HOME.
+        """
+        found = {name: _common(section, str(self.home)) for name, section in self._sections.items()}
+        return {name: values for name, values in found.items() if values}
 
     def database_url(self, service: str) -> str:
         if self.database.url:

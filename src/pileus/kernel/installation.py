@@ -2,7 +2,7 @@
 
 The *vault* holds secrets that all of them need (token keys, passwords of the service users, the metadata secret), encrypted
 with the installation secret, the one file that each controller's home must have the same. *controllers* says who they are: two
-of one name would release each other's work, so the second one is refused.
+of one name would release each other's work, so the second one is refused, and so is one that was removed.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ import base64
 import datetime as dt
 import hashlib
 import pathlib
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken
 
 from pileus.kernel import ids
-from pileus.kernel.db import Timestamp, database_time, insert_ignore
+from pileus.kernel.db import Json, Timestamp, database_time, insert_ignore
 from pileus.kernel.errors import ConfigurationError
 from pileus.kernel.files import write_private
 
 ALIVE = dt.timedelta(seconds=15)
 """Who has not been seen for so long is gone."""
+ACTIVE, DRAINING, REMOVED = "active", "draining", "removed"
+NOBODY = ""
+"""The home of a controller that shares nothing, has not started yet, or was stopped in order."""
 
 
 def tables(metadata: sa.MetaData) -> None:
@@ -39,6 +43,9 @@ def tables(metadata: sa.MetaData) -> None:
         sa.Column("home", sa.String(64), nullable=False),
         sa.Column("url", sa.String(255), nullable=False),
         sa.Column("seen_at", Timestamp, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False, server_default=ACTIVE),
+        sa.Column("roles", Json, nullable=True),
+        sa.Column("joined_at", Timestamp, nullable=True),
     )
 
 
@@ -110,14 +117,21 @@ def identity_of(home: pathlib.Path) -> str:
     return hashlib.sha256(f"{boot}:{home}".encode()).hexdigest()
 
 
-def register(conn: sa.Connection, host: str, home: str, url: str) -> dt.datetime | None:
-    """Note a controller. When another home of this name was seen lately, nothing is changed, and it is said when."""
+def register(conn: sa.Connection, host: str, home: str, url: str, roles: Sequence[str]) -> dt.datetime | None:
+    """Note a controller. When another home of this name was seen lately, nothing is changed, and it is said when.
+
+    Raises ConfigurationError for one that was removed.
+    """
     now = database_time(conn)
     row = conn.execute(sa.select(_CONTROLLERS).where(_CONTROLLERS.c.host == host).with_for_update()).mappings().first()
-    values = {"host": host, "home": home, "url": url, "seen_at": now}
+    values = {"home": home, "url": url, "seen_at": now, "roles": list(roles)}
     if row is None:
-        conn.execute(sa.insert(_CONTROLLERS), values)
-    elif row["home"] != home and row["seen_at"] > now - ALIVE:
+        conn.execute(sa.insert(_CONTROLLERS), {"host": host, "joined_at": now, **values})
+    elif row["state"] == REMOVED:
+        raise ConfigurationError(
+            f"{host} was removed from this cloud: `pileus node join` with a token of `pileus node token` lets it in again."
+        )
+    elif row["home"] not in {home, NOBODY} and row["seen_at"] > now - ALIVE:
         seen_at: dt.datetime = row["seen_at"]
         return seen_at
     else:
@@ -126,12 +140,21 @@ def register(conn: sa.Connection, host: str, home: str, url: str) -> dt.datetime
 
 
 def leave(conn: sa.Connection, host: str, home: str) -> None:
-    """A controller that is stopped in order is forgotten."""
-    conn.execute(sa.delete(_CONTROLLERS).where(_CONTROLLERS.c.host == host, _CONTROLLERS.c.home == home))
+    """A controller that is stopped in order is missed by nobody."""
+    own = sa.and_(_CONTROLLERS.c.host == host, _CONTROLLERS.c.home == home)
+    conn.execute(sa.update(_CONTROLLERS).where(own).values(home=NOBODY))
 
 
 def others(conn: sa.Connection, host: str) -> dict[str, str]:
     """The other controllers that run, with the URL that each believes clients to use."""
-    alive = _CONTROLLERS.c.seen_at > database_time(conn) - ALIVE
-    rows = conn.execute(sa.select(_CONTROLLERS.c.host, _CONTROLLERS.c.url).where(_CONTROLLERS.c.host != host, alive))
+    runs = sa.and_(_CONTROLLERS.c.home != NOBODY, _CONTROLLERS.c.seen_at > database_time(conn) - ALIVE)
+    rows = conn.execute(sa.select(_CONTROLLERS.c.host, _CONTROLLERS.c.url).where(_CONTROLLERS.c.host != host, runs))
     return {row.host: row.url for row in rows}
+
+
+def admit(conn: sa.Connection, host: str, url: str, roles: Sequence[str]) -> bool:
+    """A machine may start as a controller, in the place of a removed one of its name; False when the name is taken."""
+    now = database_time(conn)
+    conn.execute(sa.delete(_CONTROLLERS).where(_CONTROLLERS.c.host == host, _CONTROLLERS.c.state == REMOVED))
+    row = {"host": host, "home": NOBODY, "url": url, "seen_at": now, "state": ACTIVE, "roles": list(roles), "joined_at": now}
+    return insert_ignore(conn, _CONTROLLERS, [row]) == 1

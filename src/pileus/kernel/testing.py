@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import msgspec
 import orjson
 import sqlalchemy as sa
 
@@ -205,11 +206,12 @@ def make_client(
     db_url: str | None = None,
     bus: LocalBus | None = None,
     home: pathlib.Path | None = None,
+    sections: Mapping[str, type[msgspec.Struct]] | None = None,
 ) -> TestClient:
-    """A room on an empty database; `options` are those of its section."""
+    """A room on an empty database; `options` are those of its section, `sections` those of others that the home configures."""
     folder = home or pathlib.Path(tempfile.mkdtemp(prefix="pileus-test-"))
     overrides = {room.name: dict(options or {}), "pileus": {"host": "host1"}}
-    config = load_config(folder, {room.name: load(room.options)}, environ={}, overrides=overrides)
+    config = load_config(folder, {**(sections or {}), room.name: load(room.options)}, environ={}, overrides=overrides)
     return TestClient(room, config, clients, db_url, bus)
 
 

@@ -47,12 +47,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     driver: Annotated[str, Doc('What applies networks on a host: "linux" (bridges, nftables, dnsmasq) or "fake".')] = "linux"
     external_bridge: Annotated[str, Doc("Bridge of the external network on a host.")] = "br-ex"
-    external_cidr: Annotated[str, Doc("Address of the host on the external bridge, with its prefix.")] = "172.24.4.1/24"
+    external_cidr: Annotated[str, Doc("Address of the host on the external bridge, with its prefix.", own=True)] = "172.24.4.1/24"
     external_interface: Annotated[
-        str, Doc("Interface put into the external bridge; empty: the bridge is local and hidden behind the host's address.")
+        str,
+        Doc("Interface put into the external bridge; empty: the bridge is local and hidden behind the host's address.", own=True),
     ] = ""
     physical_network: Annotated[str, Doc("Name of the physical network that the external bridge is.")] = "public"
-    vtep: Annotated[str, Doc("Address of this host for tunnels; found by the route to the controller when empty.")] = ""
+    vtep: Annotated[str, Doc("Address of this host for tunnels; found by the route to the controller when empty.", own=True)] = ""
     metadata_url: Annotated[
         str, Doc("Base URL of the compute service that metadata is asked at (without /metadata); this installation's when empty.")
     ] = ""

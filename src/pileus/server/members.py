@@ -27,7 +27,7 @@ class Members:
     def look(self) -> None:
         """Learn who belongs to the cloud now."""
         found = self._nodes()
-        self._known = frozenset(node["principal"] for node in found if node["state"] in {"active", "draining"})
+        self._known = frozenset(node["principal"] for node in found if node["principal"] and node["state"] in {"active", "draining"})
 
     def begin(self) -> None:
         """The same before the first request, where identity answers already."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import pathlib
+import signal
 from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
@@ -65,17 +67,18 @@ def preparing(config: Config) -> Iterator[None]:
 
 
 def join(config: Config) -> None:
-    """Register this controller. Raises ConfigurationError when it cannot work beside those that run."""
-    if not is_shared(config):
+    """Register this controller. Raises ConfigurationError when it cannot work beside those that run, or was removed."""
+    if "identity" not in config.pileus.services:
         return
-    home = installation.identity_of(config.home)
+    shared = is_shared(config)
+    home = installation.identity_of(config.home) if shared else installation.NOBODY
     with _database(config) as db:
         with db.read() as conn:
             _check_beside(config, installation.others(conn, config.host))
         first = None
         while True:
             with db.write() as conn:
-                seen_at = installation.register(conn, config.host, home, config.base_url)
+                seen_at = installation.register(conn, config.host, home, config.base_url, config.pileus.roles)
             if seen_at is None:
                 return
             first = first or seen_at
@@ -107,11 +110,15 @@ def _check_beside(config: Config, others: dict[str, str]) -> None:
 
 
 def be_seen(service: Service) -> None:
-    """Tell the others that this controller is alive."""
-    with service.db.write(durable=False) as conn:
-        other = installation.register(
-            conn, service.host, installation.identity_of(service.home), service.config.base_url
-        )
+    """Tell the others that this controller is alive; stop it when they have removed it."""
+    home, config = installation.identity_of(service.home), service.config
+    try:
+        with service.db.write(durable=False) as conn:
+            other = installation.register(conn, service.host, home, config.base_url, config.pileus.roles)
+    except ConfigurationError as error:
+        _log.error("this controller stops: %s", error)
+        os.kill(os.getppid(), signal.SIGTERM)  # the supervisor, which ends all processes in order
+        return
     if other is not None:
         _log.error("another controller calls itself %s: one of the two has to be renamed (pileus.host)", service.host)
 

@@ -296,7 +296,7 @@ def test_the_list_of_nodes_is_one_query_however_long(cloud):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"api": {"certificate": "", "key": ""}}, "pileus tls"),
+        ({"api": {"certificate": "", "key": "", "public_url": "http://cloud.example.test"}}, "pileus tls"),
         ({"bus": {"url": ""}}, "bus.url"),
         ({"bus": {"url": "amqp://guest:guest@one/"}}, "bus.url"),
         ({"bus": {"management": ""}}, "bus.management"),

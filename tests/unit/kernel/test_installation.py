@@ -125,25 +125,45 @@ def test_there_may_be_no_keys(db, home):
 
 def test_a_second_home_of_the_same_name_is_not_registered_while_the_first_lives(db):
     with db.write() as conn:
-        assert installation.register(conn, "one", "home-a", "http://a") is None
-        assert installation.register(conn, "one", "home-a", "http://a") is None
-        seen_at = installation.register(conn, "one", "home-b", "http://b")
+        assert installation.register(conn, "one", "home-a", "http://a", ["controller"]) is None
+        assert installation.register(conn, "one", "home-a", "http://a", ["controller"]) is None
+        seen_at = installation.register(conn, "one", "home-b", "http://b", ["controller"])
         assert isinstance(seen_at, dt.datetime)
         long_ago = seen_at - installation.ALIVE
         conn.execute(sa.update(CONTROLLERS).values(seen_at=long_ago))
-        assert installation.register(conn, "one", "home-b", "http://b") is None
+        assert installation.register(conn, "one", "home-b", "http://b", ["controller"]) is None
         assert conn.execute(sa.select(CONTROLLERS.c.home)).scalar_one() == "home-b"
 
 
 def test_others_are_those_that_were_seen_lately(db):
     with db.write() as conn:
         for host in ("one", "two", "three"):
-            installation.register(conn, host, host, f"http://{host}")
+            installation.register(conn, host, host, f"http://{host}", ["controller"])
         installation.leave(conn, "three", "another home of this name")
         assert installation.others(conn, "one") == {"two": "http://two", "three": "http://three"}
         installation.leave(conn, "three", "three")
         conn.execute(sa.update(CONTROLLERS).where(CONTROLLERS.c.host == "two").values(seen_at=dt.datetime(2020, 1, 1)))  # noqa: DTZ001
         assert installation.others(conn, "one") == {}
+
+
+def test_a_removed_controller_is_refused_until_it_is_let_in_again(db):
+    with db.write() as conn:
+        installation.register(conn, "one", "home", "http://a", ["controller"])
+        assert not installation.admit(conn, "one", "http://a", ["controller"]), "the name is taken"
+        conn.execute(sa.update(CONTROLLERS).values(state=installation.REMOVED))
+        with pytest.raises(ConfigurationError, match="one was removed from this cloud"):
+            installation.register(conn, "one", "home", "http://a", ["controller"])
+        assert installation.admit(conn, "one", "http://a", ["controller", "compute"])
+        assert installation.others(conn, "two") == {}, "it has not started yet"
+        assert installation.register(conn, "one", "another home", "http://a", ["controller"]) is None
+        assert installation.others(conn, "two") == {"one": "http://a"}
+
+
+def test_a_controller_that_shares_nothing_may_move_to_another_home_at_once(db):
+    with db.write() as conn:
+        for _ in range(2):
+            assert installation.register(conn, "one", installation.NOBODY, "http://a", ["controller"]) is None
+        assert installation.others(conn, "two") == {}
 
 
 def test_two_homes_of_one_machine_are_told_apart(tmp_path):

@@ -14,6 +14,7 @@ from pileus.kernel.db import Database
 from pileus.kernel.errors import ConfigurationError
 from pileus.kernel.room import load as load_path
 from pileus.server import rooms, shared
+from pileus.server.databases import upgrade_all
 from tests import databases
 
 BUS = {"bus": {"url": "amqp://localhost"}}
@@ -97,7 +98,8 @@ def test_first_content_is_made_by_one_and_known_to_all(configured):
 
 
 def test_on_one_machine_the_files_of_the_home_are_all(tmp_path):
-    config = load(tmp_path, rooms.option_types(), environ={}, overrides={})
+    config = load(tmp_path, rooms.option_types(), environ={}, overrides={"pileus": {"services": ["identity"]}})
+    upgrade_all(config)
     agreed = shared.agreed_passwords(config, ["admin"])
     assert shared.agreed_passwords(config, ["admin"]) == agreed
     shared.join(config)

@@ -23,8 +23,8 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str, Doc("CPU model of guests, by libvirt's name; empty: the host's CPU under KVM, qemu64 otherwise.")
     ] = ""
     tb_cache_mb: Annotated[int, Doc("MiB of translated code that one emulated guest may keep.")] = 64
-    vnc_address: Annotated[str, Doc("Address on which guests' screens are served by VNC.")] = "127.0.0.1"
-    host_address: Annotated[str, Doc("Address of this host toward others; empty: that of its default route.")] = ""
+    vnc_address: Annotated[str, Doc("Address on which guests' screens are served by VNC.", own=True)] = "127.0.0.1"
+    host_address: Annotated[str, Doc("Address of this host toward others; empty: that of its default route.", own=True)] = ""
     migration_port: Annotated[
         int, Doc("Port on which a host gives the disks of servers that leave it to the next host; 0: any free one.")
     ] = 0

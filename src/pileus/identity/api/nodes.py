@@ -1,10 +1,11 @@
-"""Nodes of the cloud: /v3/pileus/nodes. Pileus' own, and in no catalog: `pileus node` speaks to it."""
+"""Machines of the cloud: /v3/pileus/nodes. Pileus' own, and in no catalog: `pileus node` speaks to it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pileus.identity.logic import nodes as logic
+from pileus.identity.logic.controllers import ROLE
 from pileus.identity.store.listing import Record
 from pileus.identity.store.nodes import ACTIVE, DRAINING
 from pileus.kernel import clock
@@ -44,8 +45,8 @@ def _view(node: Record) -> dict[str, Any]:
         "name": node.name,
         "principal": node.principal,
         "state": node.state,
-        "roles": node.roles,
-        "certificate": {"serial": node.serial, "expires_at": clock.iso_micro(node.certificate_ends_at)},
+        "roles": node.roles or [ROLE],
+        "certificate": {"serial": node.serial, "expires_at": clock.iso_micro(node.certificate_ends_at)} if node.serial else None,
         "joined_at": clock.iso_micro(node.joined_at),
         "seen_at": clock.iso_micro(node.seen_at),
     }
@@ -68,16 +69,10 @@ def show_authority(call: Call) -> dict[str, Any]:
 
 @operations("POST", "/pileus/nodes", public=_INVITED, status=201, body=_JOIN)
 def join(call: Call) -> dict[str, Any]:
-    """Join as a node"""
+    """Join as a node or controller"""
     body = call.body["node"]
     joined = logic.join(call.service, body["secret"], body["name"], body["request"])
-    given = {
-        "certificate": joined.certificate.decode(),
-        "authority": joined.authority.decode(),
-        "password": joined.password,
-        "settings": joined.settings,
-    }
-    return {"node": _view(joined.node), "given": given}
+    return {"node": _view(joined.node), "given": joined.given}
 
 
 @operations("GET", "/pileus/nodes", rule="identity:list_nodes")

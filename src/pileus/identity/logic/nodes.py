@@ -1,4 +1,5 @@
-"""Nodes: machines of the cloud that hold none of its secrets. They are invited, join, are drained and removed.
+"""Nodes: machines of the cloud that hold none of its secrets. They are invited, join, are drained and removed, and so are
+controllers, which hold all of them.
 
 A node has a user here (role `node` on project `service`, with which it fetches images and metadata) and one at the broker,
 both named by its principal. The registry decides: what the broker has is made to agree, at once where it answers and by
@@ -33,10 +34,11 @@ from pileus.kernel.db import insert_ignore
 from pileus.kernel.errors import Conflict, Unavailable
 from pileus.kernel.service import Service
 
+from . import controllers
 from . import state as state_module
 
 ROLE = "node"
-ROLES = ("compute", "network")
+ROLES = (controllers.ROLE, "compute", "network")
 NAME_PATTERN = f"^{NAME}$"
 _NAME = re.compile(NAME)
 _log = logging.getLogger(__name__)
@@ -54,39 +56,36 @@ class Invitation:
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
-    """What a node gets when it joins; `password` is said once and kept nowhere."""
+    """What a machine gets when it joins. A node's `password` is said once and kept nowhere."""
 
     node: Record
-    certificate: bytes
-    authority: bytes
-    password: str
-    settings: Mapping[str, Mapping[str, Any]]
+    given: Mapping[str, Any]
 
 
 # Is this cloud ready for nodes? -------------------------------------------------------------------------------------
 
 
 def authority_of(service: Service) -> Authority:
-    """The installation's own. Raises Conflict with what to do where it cannot let nodes in."""
+    """The installation's own. Raises Conflict with what to do where no machine could reach this cloud and trust it."""
     config = service.config
-    missing = _missing(config)
-    if missing:
-        raise Conflict(missing)
+    if not config.base_url.startswith("https://"):
+        raise Conflict("The API has no TLS, and nodes reach it from other machines: `pileus tls` makes a certificate.")
+    if config.api.host in {"0.0.0.0", "::"} and not config.api.public_url:
+        raise Conflict("The API listens on all addresses: set api.public_url to the one under which nodes reach it.")
     try:
         authority = Authority.load(config.home / "tls")
     except FileNotFoundError:
         raise Conflict(f"This controller has no authority in {config.home}/tls: `pileus tls` makes one.") from None
-    if not authority.signed(pathlib.Path(config.api.certificate).read_bytes()):
+    own = config.api.certificate  # where there is none a load balancer has it, and who joins looks at that
+    if own and not authority.signed(pathlib.Path(own).read_bytes()):
         raise Conflict("The API's certificate is not of this installation's authority: `pileus tls --renew` makes one.")
     return authority
 
 
-def _missing(config: Config) -> str:
-    """What has to be configured before a node can join; "" when nothing has."""
-    if not config.api.certificate:
-        return "The API has no TLS, and nodes reach it from other machines: `pileus tls` makes a certificate."
-    if config.api.host in {"0.0.0.0", "::"} and not config.api.public_url:
-        return "The API listens on all addresses: set api.public_url to the one under which nodes reach it."
+def _missing(config: Config, wanted: Sequence[str]) -> str:
+    """What has to be configured before a machine with these roles can join; "" when nothing has."""
+    if controllers.ROLE in wanted:
+        return controllers.missing(config)
     if not config.bus.url.startswith("amqps://"):
         return "Nodes need RabbitMQ with TLS between machines: set bus.url to amqps://... (see docs/operate/nodes.md)."
     if not config.bus.management:
@@ -98,8 +97,11 @@ def _missing(config: Config) -> str:
 
 
 def invite(service: Service, wanted: Sequence[str], minutes: int, name: str | None) -> Invitation:
-    """An invitation for one machine, of this name if there is one. Raises Conflict where this cloud cannot let nodes in."""
+    """An invitation for one machine, of this name if there is one. Raises Conflict where this cloud cannot let it in."""
     authority = authority_of(service)
+    missing = _missing(service.config, wanted)
+    if missing:
+        raise Conflict(missing)
     secret = ids.token_bytes(32).hex()
     now = clock.utcnow()
     expires = now + timedelta(minutes=minutes)
@@ -125,7 +127,11 @@ def join(service: Service, secret: str, name: str, request: str) -> Joined:
         raise Conflict(f"This token is for a machine with the name {invitation.name}.")
     if not _NAME.fullmatch(name):
         raise invalid(f"{name!r} cannot be the name of a node: letters, digits, '.', '_' and '-', 50 at most.")
-    if name == service.config.host:
+    if controllers.ROLE in wanted:
+        return _join_controller(service, authority, secret_hash, name, wanted)
+    known = find(service, name)
+    is_taken = known is not None and controllers.is_controller(known) and known.state != store.REMOVED
+    if is_taken or name == service.config.host:
         raise Conflict(f"{name} is the name of a controller: choose another one with --name.")
     principal = user_of_node(ids.token_bytes(4).hex(), name)
     signed = authority.client(principal, request.encode(), service.options.node_certificate_days)
@@ -134,7 +140,21 @@ def join(service: Service, secret: str, name: str, request: str) -> Joined:
     node = _admit(service, secret_hash, name, principal, wanted, signed, password_hash)
     _agree_on(service, node)
     _log.info("node %s has joined as %s with %s", name, principal, ", ".join(wanted))
-    return Joined(node, signed.pem, authority.pem, password, _settings(service.config, name, wanted))
+    given = {"certificate": signed.pem.decode(), "authority": authority.pem.decode(), "password": password}
+    return Joined(node, {**given, "settings": _settings(service.config, name, wanted)})
+
+
+def _join_controller(service: Service, authority: Authority, secret_hash: str, name: str, wanted: list[str]) -> Joined:
+    with service.db.write() as conn:
+        _use(conn, secret_hash)
+        node = controllers.admit(service, conn, name, wanted)
+    _log.warning("controller %s has joined, and been given the secrets of the installation", name)
+    return Joined(node, {"authority": authority.pem.decode(), **controllers.given(service.config, name, wanted)})
+
+
+def _use(conn: sa.Connection, secret_hash: str) -> None:
+    if not store.take_token(conn, secret_hash, clock.utcnow()):
+        raise AuthenticationFailed("an invitation that was used meanwhile")
 
 
 def _admit(
@@ -143,8 +163,7 @@ def _admit(
     """Invitation, user and node change together."""
     now = clock.utcnow()
     with service.db.write() as conn:
-        if not store.take_token(conn, secret_hash, now):
-            raise AuthenticationFailed("an invitation of a node that was used meanwhile")
+        _use(conn, secret_hash)
         user_id = _make_user(service, conn, principal, password_hash)
         row = {
             "name": name,
@@ -207,6 +226,8 @@ def renew(service: Service, name: str, request: str) -> bytes:
     """A new certificate for a node that belongs to the cloud. Raises NotFound, Conflict, Invalid."""
     authority = authority_of(service)
     node = require(service, name)
+    if controllers.is_controller(node):
+        raise Conflict(f"{name} is a controller: `pileus tls --renew` there makes its certificate.")
     signed = authority.client(node.principal, request.encode(), service.options.node_certificate_days)
     with service.db.write() as conn:
         values = {"serial": signed.serial, "certificate_ends_at": signed.expires_at}
@@ -237,9 +258,9 @@ def require(service: Service, name: str) -> Record:
 
 
 def set_state(service: Service, name: str, state: str) -> Record:
-    """Mark a node that belongs to the cloud as active or draining. Raises NotFound, Conflict for one that was removed."""
+    """Mark a machine of the cloud as active or draining. Raises NotFound, Conflict for one that was removed."""
     with service.db.write() as conn:
-        changed = store.change(conn, name, store.MEMBERS, state=state)
+        changed = store.change(conn, name, store.MEMBERS, state=state) or store.change_controller(conn, name, state)
     node = require(service, name)
     if not changed:
         raise Conflict(f"The node {name} was removed.")
@@ -249,8 +270,11 @@ def set_state(service: Service, name: str, state: str) -> Record:
 def remove(service: Service, name: str) -> None:
     """A node is out: its user goes now, its user at the broker now or when the broker answers. Safe to repeat.
 
-    Raises NotFound, Unavailable when the broker still has to be told.
+    Raises NotFound, Conflict for the only controller, Unavailable when the broker still has to be told.
     """
+    if controllers.is_controller(require(service, name)):
+        controllers.remove(service, name)
+        return
     with service.db.write() as conn:
         if store.change(conn, name, store.MEMBERS, state=store.REMOVING):
             store.forget_user(conn, name)
@@ -280,7 +304,7 @@ def agree(service: Service) -> None:
     management = Management(service.config.bus)
     present = management.nodes()
     found = everyone(service)
-    wanted = {node.principal for node in found if node.state in store.MEMBERS}
+    wanted = {node.principal for node in found if node.principal and node.state in store.MEMBERS}
     for principal in sorted(present - wanted):
         management.remove(principal)
     for principal in sorted(wanted - present):

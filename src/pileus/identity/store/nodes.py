@@ -1,4 +1,4 @@
-"""Nodes and the invitations by which they join."""
+"""Nodes, controllers, and the invitations by which they join."""
 
 from __future__ import annotations
 
@@ -12,20 +12,46 @@ from pileus.kernel.db import insert_ignore
 
 from . import people
 from .listing import Lock, Record, locked
-from .tables import node_tokens, nodes
+from .tables import METADATA, node_tokens, nodes
 
 ACTIVE, DRAINING, REMOVING, REMOVED = "active", "draining", "removing", "removed"
 MEMBERS = (ACTIVE, DRAINING)
 """The states in which a node belongs to the cloud."""
 
+_CONTROLLERS = METADATA.tables["controllers"]
+_AS_NODES = sa.select(
+    _CONTROLLERS.c.host.label("name"),
+    sa.null().label("principal"),
+    _CONTROLLERS.c.state,
+    _CONTROLLERS.c.roles,
+    sa.null().label("user_id"),
+    sa.null().label("serial"),
+    sa.null().label("certificate_ends_at"),
+    _CONTROLLERS.c.joined_at,
+    _CONTROLLERS.c.seen_at,
+)
+"""Controllers as records of nodes: they have no user, and no certificate of their own at the broker."""
+
 
 def everyone(conn: sa.Connection) -> Sequence[Record]:
-    return conn.execute(sa.select(nodes).order_by(nodes.c.name)).all()
+    """Controllers first."""
+    controllers = conn.execute(_AS_NODES.order_by(_CONTROLLERS.c.host)).all()
+    return [*controllers, *conn.execute(sa.select(nodes).order_by(nodes.c.name)).all()]
 
 
 def named(conn: sa.Connection, name: str, lock: Lock = None) -> Record | None:
-    row: Record | None = conn.execute(locked(sa.select(nodes).where(nodes.c.name == name), lock)).first()
-    return row
+    """The controller or node of this name, one that belongs to the cloud rather than a removed one."""
+    found: list[Record] = [
+        *conn.execute(locked(_AS_NODES.where(_CONTROLLERS.c.host == name), lock)),
+        *conn.execute(locked(sa.select(nodes).where(nodes.c.name == name), lock)),
+    ]
+    return min(found, key=lambda record: record.state == REMOVED, default=None)
+
+
+def change_controller(conn: sa.Connection, name: str, state: str) -> bool:
+    """Change the state of a controller that belongs to the cloud; whether it did."""
+    row = sa.and_(_CONTROLLERS.c.host == name, _CONTROLLERS.c.state.in_(MEMBERS))
+    return conn.execute(sa.update(_CONTROLLERS).where(row).values(state=state)).rowcount == 1
 
 
 def put(conn: sa.Connection, row: Mapping[str, Any]) -> bool:
