@@ -46,8 +46,9 @@ def run(config: Config) -> None:
         )
         agent: Agent = load(room.agent)(env)
         agents.append(agent)
-        bus.serve(f"agent.{config.host}", agent.calls)
         loops.add(agent.loops, agent.subject)
+    # All at once: a host that answers for one room and not yet for the next would tell callers that it has no such method.
+    bus.serve(f"agent.{config.host}", {name: method for agent in agents for name, method in agent.calls.items()})
     for agent in agents:
         if agent.start is not None:
             agent.start()
