@@ -6,6 +6,7 @@ Where RabbitMQ is not installed its tests are skipped, or fail under CI=true.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import ipaddress
 import json
@@ -26,24 +27,51 @@ from tools.cloud import free_port
 SERVER = pathlib.Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
+EPMD = pathlib.Path("/usr/bin/epmd")
+
+
+@dataclasses.dataclass(frozen=True)
+class Membership:
+    """What a broker has to know of the cluster that it is one of."""
+
+    names: list[str]
+    place: int
+    epmd_port: int
+    cookie: str
+    tls: pathlib.Path  # the folder with the certificates of all
+
+    @property
+    def name(self) -> str:
+        return self.names[self.place]
+
+
 class RabbitMQ:
     """One private broker; `ca`, `certificate` and `key` are what a client needs at `tls_url`. Its folder has the authority's
     key too. With `managed` it has the management API at `management_url`, which costs seconds at each start. `address` is
-    where nodes reach it by TLS; everything else stays on loopback.
+    where nodes reach it by TLS; everything else stays on loopback. `start` is called here unless it is one of a cluster.
     """
 
-    def __init__(self, *, managed: bool = False, address: str = "127.0.0.1") -> None:
+    def __init__(self, *, managed: bool = False, address: str = "127.0.0.1", member: Membership | None = None) -> None:
         if not SERVER.exists():
             missing("RabbitMQ")
         self.address = address
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pileus-rabbit-"))
         self.port, self.tls_port, self.epmd_port, self.node_port, self.management_port = (free_port() for _ in range(5))
-        self.name = f"pileus{uuid.uuid4().hex[:8]}@localhost"
-        self.ca, self.certificate, self.key = (str(self.folder / name) for name in ("ca.pem", "client.pem", "client.key"))
-        make_certificates(self.folder, address)
+        self.member = member
+        self.name = member.name if member else new_name()
+        self.tls = member.tls if member else self.folder
+        self.ca, self.certificate, self.key = (str(self.tls / name) for name in ("ca.pem", "client.pem", "client.key"))
+        if member is None:
+            make_certificates(self.folder, address)
+        else:
+            self.epmd_port = member.epmd_port
+            (self.folder / ".erlang.cookie").write_text(member.cookie)
+            (self.folder / ".erlang.cookie").chmod(0o400)
         (self.folder / "rabbitmq.conf").write_text(self._configuration())
         (self.folder / "plugins").write_text(f"[rabbitmq_auth_mechanism_ssl{', rabbitmq_management' if managed else ''}].\n")
         self.process: subprocess.Popen[bytes] | None = None
+        if member is not None:
+            return
         try:
             self.start()
         except BaseException:
@@ -68,8 +96,8 @@ class RabbitMQ:
             "listeners.tcp.1": f"127.0.0.1:{self.port}",
             "listeners.ssl.1": f"{self.address}:{self.tls_port}",
             "ssl_options.cacertfile": self.ca,
-            "ssl_options.certfile": str(self.folder / "server.pem"),
-            "ssl_options.keyfile": str(self.folder / "server.key"),
+            "ssl_options.certfile": str(self.tls / "server.pem"),
+            "ssl_options.keyfile": str(self.tls / "server.key"),
             "ssl_options.verify": "verify_peer",
             "ssl_options.fail_if_no_peer_cert": "true",
             "ssl_cert_login_from": "common_name",
@@ -80,9 +108,23 @@ class RabbitMQ:
             "management.tcp.ip": "127.0.0.1",
             "management.tcp.port": str(self.management_port),
         }
+        if self.member is not None:
+            lines |= {
+                "cluster_formation.peer_discovery_backend": "classic_config",
+                "cluster_formation.randomized_startup_delay_range.min": "0",
+                "cluster_formation.randomized_startup_delay_range.max": "1",
+                "cluster_partition_handling": "pause_minority",
+                # The first one begins; it would wait for the others otherwise, and they for it.
+                "cluster_formation.classic_config.nodes.1": self.member.names[0],
+                "cluster_formation.classic_config.nodes.2": self.name,
+            }
         return "".join(f"{name} = {value}\n" for name, value in lines.items())
 
     def start(self, patience: float = 90.0) -> None:
+        self.launch()
+        self.wait(patience)
+
+    def launch(self) -> None:
         folder = self.folder
         environment = {
             "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
@@ -105,7 +147,11 @@ class RabbitMQ:
             argv += ["--user", "--map-root-user"]
         with (folder / "output").open("ab") as output:
             self.process = subprocess.Popen([*argv, str(SERVER)], stdout=output, stderr=output, env=environment, cwd=folder)
-        deadline = time.monotonic() + patience
+
+    def wait(self, patience: float = 90.0) -> None:
+        """Until it answers."""
+        assert self.process is not None
+        folder, deadline = self.folder, time.monotonic() + patience
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("RabbitMQ does not start:\n" + (folder / "output").read_text()[-3000:])
@@ -164,6 +210,51 @@ class RabbitMQ:
         with amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=5, read_timeout=5) as connection:
             found = connection.channel().queue_declare(name, passive=not properties, auto_delete=False, **properties)
             return found.message_count, found.consumer_count
+
+
+class Cluster:
+    """Three brokers that are one. Their epmd lives as long as the cluster: it must not die with the broker that needed it first."""
+
+    def __init__(self, count: int = 3) -> None:
+        if not SERVER.exists() or not EPMD.exists():
+            missing("RabbitMQ")
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pileus-rabbits-"))
+        make_certificates(self.folder)
+        port = free_port()
+        argv = ["setpriv", "--pdeathsig=KILL", str(EPMD), "-port", str(port), "-address", "127.0.0.1"]
+        self.epmd = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        names = [new_name() for _ in range(count)]
+        cookie = uuid.uuid4().hex
+        self.brokers = [RabbitMQ(member=Membership(names, place, port, cookie, self.folder)) for place in range(count)]
+        try:
+            self.start(self.brokers[0])
+            self.start(*self.brokers[1:])
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def url(self) -> str:
+        return ";".join(broker.url for broker in self.brokers)
+
+    @staticmethod
+    def start(*brokers: RabbitMQ) -> None:
+        """All at once: one that was killed may wait for the others to come back."""
+        for broker in brokers:
+            broker.launch()
+        for broker in brokers:
+            broker.wait()
+
+    def stop(self) -> None:
+        for broker in self.brokers:
+            broker.stop()
+        self.epmd.kill()
+        self.epmd.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def new_name() -> str:
+    return f"pileus{uuid.uuid4().hex[:8]}@localhost"
 
 
 def make_certificates(folder: pathlib.Path, at: str = "127.0.0.1") -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from pileus.cli.session import Session, load_config
 from pileus.kernel.files import write_private
 from tests import databases
-from tests.brokers import RabbitMQ, make_certificates
+from tests.brokers import Cluster, RabbitMQ, make_certificates
 from tests.probe.probed import Probed, guest_states, patiently, wait_until
 from tools.cloud import TOP, Cloud, free_port
 
@@ -68,17 +68,17 @@ class HAProxy:
 
 
 class Controllers:
-    """`with Controllers(2) as both:` both are up, started at the same moment on empty databases."""
+    """`with Controllers(2) as both:` both are up, started at the same moment on empty databases; `clustered` has three brokers."""
 
-    def __init__(self, count: int = 2, kind: str = "postgresql") -> None:
-        self.count, self.kind = count, kind
+    def __init__(self, count: int = 2, kind: str = "postgresql", *, clustered: bool = False) -> None:
+        self.count, self.kind, self.clustered = count, kind, clustered
 
     def __enter__(self) -> Controllers:
         with contextlib.ExitStack() as stack:
             self.folder = Path(tempfile.mkdtemp(prefix="pileus-controllers-"))
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             self.database = stack.enter_context(databases.cloud_url(self.kind))
-            self.broker = RabbitMQ()
+            self.broker = Cluster() if self.clustered else RabbitMQ()
             stack.callback(self.broker.stop)
             ports = [free_port() for _ in range(self.count)]
             self.proxy = HAProxy(self.folder, ports)
@@ -116,7 +116,7 @@ class Controllers:
             f'[database]\nurl = "{self.database}"\n'
             + (
                 settings
-                or f'[api]\npublic_url = "{self.url}"\ntrusted_proxies = ["127.0.0.1"]\ndrain = 3.0\n[bus]\nurl = "{self.broker.url}"\n'
+                or f'[api]\npublic_url = "{self.url}"\ntrusted_proxies = ["127.0.0.1"]\ndrain = 3.0\n[bus]\nurl = "{self.broker.url}"\nquorum = {str(self.clustered).lower()}\n'
             )
         )
         if secret is not None:

@@ -307,3 +307,32 @@ def test_two_controllers_on_mariadb_build_and_delete_a_server():
         wait_until(lambda: ended(probed, "maria-"), "the servers are built", explain=lambda: probed.why(mine(probed, "maria-")))
         assert {server["status"] for server in mine(probed, "maria-")} == {"ACTIVE"}
         until_gone(both, probed, "maria-", before)
+
+
+# --- three of each ---
+
+
+def test_three_controllers_with_three_brokers_lose_one_of_each_at_once():
+    with Controllers(3, clustered=True) as all_three:
+        probed = with_network(all_three)
+        before = traces(all_three, probed)
+        askers = [threading.Thread(target=create, args=(probed, f"three-{number}")) for number in range(AT_ONCE)]
+        with reading(all_three) as wrong:
+            for asker in askers:
+                asker.start()
+            wait_until(lambda: len(mine(probed, "three-")) >= 3, "some are asked for")
+            all_three.broker.brokers[0].kill()
+            all_three.kill(2)
+            for asker in askers:
+                asker.join()
+            wait_until(lambda: len(mine(probed, "three-")) == AT_ONCE, "every server that was asked for is known")
+            wait_until(
+                lambda: ended(probed, "three-", but="controller-3"),
+                "every server that is not on the lost machine is ACTIVE or ERROR",
+                explain=lambda: probed.why(mine(probed, "three-")),
+            )
+        assert not wrong
+        all_three.broker.start(all_three.broker.brokers[0])
+        all_three.all_up()
+        wait_until(lambda: ended(probed, "three-"), "every server is done", explain=lambda: probed.why(mine(probed, "three-")))
+        until_gone(all_three, probed, "three-", before)

@@ -23,6 +23,7 @@ import dataclasses
 import itertools
 import logging
 import queue
+import random
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -47,6 +48,7 @@ _FRESH = 1.0  # seconds for which a topic that has answered is known to be serve
 _LOOK = 0.5  # seconds without an answer after which a caller looks whether anybody is there
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.0)  # seconds between attempts to connect
 _CLOSING = 2.0  # seconds in which what is under way may still end
+_NEVER = float("inf")
 
 
 @dataclasses.dataclass(eq=False)
@@ -98,7 +100,6 @@ class RabbitBus(Bus):
     def __init__(self, node: str, options: BusOptions) -> None:
         super().__init__(node)
         self._options = options
-        self._urls = itertools.cycle(options.url.split(";"))
         self._lock = threading.Condition()
         self._state = "trying"  # up; trying: the first attempt is under way; away: it failed
         self._why = "there has been no connection yet"
@@ -114,6 +115,9 @@ class RabbitBus(Bus):
         self._numbers = itertools.count(1)
         self._casts: queue.SimpleQueue[tuple[Server, Request, float, str] | None] = queue.SimpleQueue()
         self._unsettled = 0  # casts and fanouts that the broker has not confirmed
+        self._refused: list[Errand] = []  # casts that it did not take, until there is another connection
+        self._renew_at = _NEVER  # when to make one
+        self._refusals = 0  # since it last took something
 
     # --- in the callers' threads ---
 
@@ -229,8 +233,10 @@ class RabbitBus(Bus):
     def _run(self) -> None:
         failed = 0
         lost_at = clock.monotonic()
+        urls = self._options.url.split(";")
+        chosen = itertools.cycle(random.SystemRandom().sample(urls, len(urls)))  # processes spread over the brokers
         while not self._closed.is_set():
-            url = next(self._urls)
+            url = next(chosen)
             try:
                 link = Link(url, self._options, self._delivered, self._returned, self._confirmed)
             except Exception as error:  # a wrong URL or certificate too: who corrects it starts the process again
@@ -267,7 +273,8 @@ class RabbitBus(Bus):
         """Keep what the broker has not confirmed."""
         if not self._closed.is_set():
             _log.warning("the connection to RabbitMQ is lost: %s", why)
-        again = [errand for errand in link.unconfirmed.values() if not errand.is_call]
+        again = [*self._refused, *(errand for errand in link.unconfirmed.values() if not errand.is_call)]
+        self._refused, self._renew_at = [], _NEVER
         with self._lock:
             self._outbox.extendleft(reversed(again))
             self._tasks.clear()  # answers and acknowledgements of that connection
@@ -290,9 +297,11 @@ class RabbitBus(Bus):
             while self._outbox:
                 self._send(link, self._outbox.popleft())
             self._look(link)
+            if clock.monotonic() >= self._renew_at:
+                raise ConnectionError("a message was not taken")
             with self._lock:
                 self._lock.notify_all()
-            link.wait(_LOOK / 2 if self._calls else 1.0)
+            link.wait(_LOOK / 2 if self._calls or self._renew_at < _NEVER else 1.0)
             self._swallow()
 
     def _swallow(self) -> None:
@@ -381,13 +390,18 @@ class RabbitBus(Bus):
             self._fail(errand)
 
     def _confirmed(self, errand: Errand, taken: bool) -> None:
-        if errand.is_call:
-            if not taken:
-                self._fail(errand)
-        elif taken:
+        """A queue whose leader has died takes nothing, and may go on to over a connection that asked it before there was another."""
+        if taken:
+            self._refusals = 0
+        elif self._renew_at == _NEVER:
+            self._renew_at = clock.monotonic() + _PAUSES[min(self._refusals, len(_PAUSES) - 1)]
+            self._refusals += 1
+        if errand.is_call and not taken:
+            self._fail(errand)
+        elif taken and not errand.is_call:
             self._settle_one(errand)
-        else:
-            self._give_up(errand, "RabbitMQ did not take it")
+        elif not taken:
+            self._refused.append(errand)
 
     def _delivered(self, link: Link, topic: str, message: Any, arrived: float) -> None:
         try:
