@@ -28,7 +28,6 @@ import functools
 import os
 import pathlib
 import signal
-import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -40,6 +39,7 @@ from pileus.kernel import clock
 from pileus.kernel.bus import BusTimeout, BusUnavailable
 from pileus.kernel.flows import Abort, Flow, LostLease, Run, Step, run_all, store
 from pileus.kernel.service import Service
+from tests.flows.database_faults import BROKEN_COMMITS, breaking_commit, without_database
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +92,14 @@ def faults(flow: Flow) -> list[Fault]:
     return found
 
 
+def broken_commits(flow: Flow) -> list[Fault]:
+    """What can only happen to a database server: it is killed in the middle of a commit, of which nobody knows whether it was done.
+
+    For flows whose service is on PostgreSQL.
+    """
+    return [Fault(kind, step.name, "done") for step in flow.steps for kind in ("commit broken in", "commit broken after")]
+
+
 _HARMLESS = (
     "repeated",
     "answer lost at",
@@ -133,6 +141,7 @@ def _one(plug: Plug, fault: Fault, folder: pathlib.Path) -> None:
         if fault.ends == "failed" and fault.kind.startswith("killed"):
             rest = _with(plug.flow, {plug.flow.steps[-1].name: lambda step: _failing(step, before=False)})
         finish(service, {**others, rest.name: rest})
+        assert bool(BROKEN_COMMITS and BROKEN_COMMITS.pop()) == fault.kind.startswith("commit broken"), "the fault has happened"
         state, message = outcome(service, resource_id, plug.flow.name)
         assert state == (fault.ends or state), f"{fault}: the flow ended {state}: {message}"
         if state == "done":
@@ -145,8 +154,9 @@ def _one(plug: Plug, fault: Fault, folder: pathlib.Path) -> None:
 
 
 def finish(service: Service, flows: dict[str, Flow], last: dict[str, Flow] | None = None) -> None:
-    """Run all flows of a service to their ends: no lease, no backoff and no wait is waited for."""
+    """Run all flows of a service to their ends: no lease, no backoff and no wait is waited for but for a database's recovery."""
     for _ in range(100):
+        _until_it_answers(service)
         with service.db.write() as conn:
             conn.execute(sa.update(store.WORKERS).values(expires_at=clock.from_epoch(0)))
             store.release_expired(conn)
@@ -154,9 +164,24 @@ def finish(service: Service, flows: dict[str, Flow], last: dict[str, Flow] | Non
             left = conn.execute(sa.select(sa.func.count()).where(store.FLOWS.c.state.not_in(store.ENDED))).scalar_one()
         if not left:
             return
-        run_all(service, flows)
+        with contextlib.suppress(sa.exc.OperationalError):  # a worker whose database is away comes back to it, too
+            run_all(service, flows)
         flows = last or flows if _stolen.pop("by", None) else flows
     raise AssertionError("the flow does not come to an end")
+
+
+def _until_it_answers(service: Service) -> None:
+    """A database server that was killed recovers by itself."""
+    deadline = clock.monotonic() + JOIN_SECONDS
+    while True:
+        try:
+            with service.db.read() as conn:
+                conn.execute(sa.text("SELECT 1"))
+                return
+        except sa.exc.OperationalError:
+            if clock.monotonic() > deadline:
+                raise
+            clock.sleep(0.02)
 
 
 def outcome(service: Service, resource_id: str, kind: str) -> tuple[str, str]:
@@ -237,6 +262,7 @@ def _dying_at(function: Callable[..., Any], line: int) -> Callable[..., Any]:
 # --- flows with a fault in them --------------------------------------------------------------------------------------
 
 _stolen: dict[str, bool] = {}
+"""What has happened to the flow that runs: the lease was taken `by` another."""
 
 
 def disturbed(plug: Plug, fault: Fault, others: dict[str, Flow]) -> Flow:
@@ -252,9 +278,11 @@ def disturbed(plug: Plug, fault: Fault, others: dict[str, Flow]) -> Flow:
         "repeated": _repeated,
         "answer lost at": _answer_lost,
         "bus cut in": _without_bus,
-        "database lost in": lambda step: _without_database(step, "the connection is lost", after=False),
-        "commit lost in": lambda step: _without_database(step, "the connection is lost", after=True),
-        "disk full in": lambda step: _without_database(step, "database or disk is full", after=False),
+        "database lost in": lambda step: without_database(step, "the connection is lost", after=False),
+        "commit lost in": lambda step: without_database(step, "the connection is lost", after=True),
+        "commit broken in": lambda step: breaking_commit(step, after=False),
+        "commit broken after": lambda step: breaking_commit(step, after=True),
+        "disk full in": lambda step: without_database(step, "database or disk is full", after=False),
         "fails before": lambda step: _failing(step, before=True),
         "fails after": lambda step: _failing(step, before=False),
         "cancelled before": lambda step: step,
@@ -353,31 +381,6 @@ def _without_bus(step: Step) -> Step:
             return step.do(run)
         finally:
             bus.call = call  # type: ignore[method-assign]
-
-    return dataclasses.replace(step, do=do)
-
-
-def _without_database(step: Step, why: str, *, after: bool) -> Step:
-    """The step's first transaction cannot begin, or nobody hears that it was committed."""
-    lost = iter((True,))
-
-    def do(run: Run) -> Any:
-        db, write = run.service.db, run.service.db.write
-
-        @contextlib.contextmanager
-        def broken(*, durable: bool = True) -> Iterator[Any]:
-            if not after and next(lost, False):
-                raise sa.exc.OperationalError("BEGIN", None, sqlite3.OperationalError(why))
-            with write(durable=durable) as conn:
-                yield conn
-            if after and next(lost, False):
-                raise sa.exc.OperationalError("COMMIT", None, sqlite3.OperationalError(why))
-
-        db.write = broken  # type: ignore[method-assign]
-        try:
-            return step.do(run)
-        finally:
-            db.write = write  # type: ignore[method-assign]
 
     return dataclasses.replace(step, do=do)
 
@@ -482,4 +485,4 @@ def _stolen_undo(plug: Plug, undo: Callable[[Run], None] | None, others: dict[st
     return run_undo
 
 
-__all__ = ["BROKEN", "Fault", "LostLease", "Plug", "die", "faults", "finish", "kill_me", "lines_of", "outcome", "survive", "timeline"]
+__all__ = ["BROKEN", "Fault", "LostLease", "Plug", "broken_commits", "die", "faults", "finish", "kill_me", "lines_of", "outcome", "survive", "timeline"]

@@ -115,10 +115,10 @@ def host_at(home):
 
 
 class StoredWorld(World):
-    """Hosts and networks in files. Ports are plugged as soon as they are looked at."""
+    """Hosts and networks in files, and compute's database where none is given. Ports are plugged as soon as they are looked at."""
 
-    def __init__(self, folder, hosts=1):
-        super().__init__(db_url=f"sqlite:///{folder}/compute.sqlite", hosts=hosts)
+    def __init__(self, folder, hosts=1, db_url=None):
+        super().__init__(db_url=db_url or f"sqlite:///{folder}/compute.sqlite", hosts=hosts)
         self.homes = {name: folder / name for name in self.hosts}
         networks = StoredNetworks(folder / "networks.pickle")
         self.networks = networks

@@ -18,6 +18,8 @@ from tests.flows.compute.outside import StoredWorld
 from tests.flows.harness import Plug, faults, survive
 
 WORLDS = {}
+DATABASES = []
+"""The last one is where the next world has its database; a file where there is none."""
 
 
 def world_of(service):
@@ -25,7 +27,7 @@ def world_of(service):
 
 
 def fresh(folder, hosts=1):
-    world = StoredWorld(folder, hosts)
+    world = StoredWorld(folder, hosts, DATABASES[-1] if DATABASES else None)
     # The network of these tests plugs a port as soon as it is made, and says so when it is asked.
     made = world.networks.create_port
 

@@ -327,11 +327,34 @@ def test_a_flow_whose_record_could_not_be_written_is_given_back_when_the_databas
     number = start(service)
     runner = Runner(service, {"f": flow_of(step)})
     runner.start()
-    until(lambda: runner._abandoned, "the worker notices that it cannot write")
+    until(lambda: runner._unsure, "the worker notices that it cannot write")
     away.clear()
     until(lambda: state_of(service, number)["state"] == "done", "the flow is done")
     runner.stop()
     assert done == [1, 2]
+
+
+def test_flows_whose_taking_was_committed_and_not_heard_of_are_given_back(service, monkeypatch):
+    """They are on record as this worker's, who lives on and knows nothing of them."""
+    lost = [True]
+    original = store.claim
+
+    def claim(conn, *arguments):
+        records = original(conn, *arguments)
+        if records and lost.pop():
+            lost.append(False)
+            conn.commit()
+            raise sa.exc.OperationalError("COMMIT", None, Exception("the connection is lost"))
+        return records
+
+    monkeypatch.setattr(store, "claim", claim)
+    done = []
+    number = start(service)
+    runner = Runner(service, {"f": flow_of(lambda run: done.append(run.epoch))})
+    runner.start()
+    until(lambda: state_of(service, number)["state"] == "done", "the flow is done")
+    runner.stop()
+    assert done == [2]
 
 
 def test_flows_of_one_resource_run_one_after_another_in_the_order_of_their_start(shared):

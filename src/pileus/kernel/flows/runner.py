@@ -293,9 +293,10 @@ class Runner:
         self._nudged = threading.Event()
         self._stopping = threading.Event()
         self._stopped = threading.Event()
-        self._abandoned: set[tuple[str, int]] = set()  # flow id, epoch: could not be given back yet
-        self._running = 0
+        self._held: set[tuple[str, int]] = set()  # id and epoch of the flows in the hands of a thread
+        self._unsure = False  # whether more may be ours on record: a claim or a return that nobody knows the end of
         self._lock = threading.Lock()
+        self._claiming = threading.Lock()  # between a claim and its being held
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix=f"{service.name} flow")
         self._dispatcher = threading.Thread(target=self._dispatch, name=f"{service.name} flows", daemon=True)
         self._renewer = threading.Thread(target=self._renew, name=f"{service.name} lease", daemon=True)
@@ -363,6 +364,7 @@ class Runner:
                 pause = self._take()
             except Exception:
                 _log.exception("flows of %s could not be taken", self.service.name)
+                self._unsure = True  # the claim may have been committed
                 pause = 1.0
             if pause > 0:
                 self._nudged.wait(pause)
@@ -371,7 +373,7 @@ class Runner:
         """Take what is ready and there is room for; seconds until something may be."""
         kinds = list(self.flows)
         with self._lock:
-            free = self._threads - self._running
+            free = self._threads - len(self._held)
         if free <= 0:
             return 1.0
         with self.service.db.read() as conn:
@@ -379,40 +381,42 @@ class Runner:
         wait = (due - clock.utcnow()).total_seconds() if due is not None else 1.0
         if wait > 0:
             return min(wait, 1.0)
-        with self.service.db.write(durable=False) as conn:
-            if self._stopping.is_set():
-                return 0.0  # looked at here, or a flow that has just been handed over would be taken again
-            records = store.claim(conn, self.worker_id, kinds, free)
-        for record in records:
+        with self._claiming:
+            with self.service.db.write(durable=False) as conn:
+                if self._stopping.is_set():
+                    return 0.0  # looked at here, or a flow that has just been handed over would be taken again
+                records = store.claim(conn, self.worker_id, kinds, free)
             with self._lock:
-                self._running += 1
+                self._held.update((record.id, record.epoch) for record in records)
+        for record in records:
             self._pool.submit(self._work, record)
         # Ready flows may be held up by an earlier one of the same resource: its end nudges.
         return 0.0 if len(records) == free else (0.5 if not records else 0.0)
 
     def _give_back(self) -> int:
-        """Flows that could not be given back when the database was away."""
-        with self._lock:
-            abandoned = list(self._abandoned)
-        if not abandoned:
+        """Flows that are ours on record and in nobody's hands: the database was away when they were taken or given back."""
+        if not self._unsure:
             return 0
-        with self.service.db.write(durable=False) as conn:
-            for flow_id, epoch in abandoned:
-                store.update_owned(conn, flow_id, epoch, state="ready", worker_id=None, wake_at=clock.utcnow())
-        with self._lock:
-            self._abandoned.difference_update(abandoned)
-        return len(abandoned)
+        with self._claiming:
+            self._unsure = False
+            with self._lock:
+                held = [flow_id for flow_id, _ in self._held]
+            try:
+                with self.service.db.write(durable=False) as conn:
+                    return store.release_all_but(conn, self.worker_id, held)
+            except BaseException:
+                self._unsure = True
+                raise
 
     def _work(self, record: Record) -> None:
         try:
             Execution(self.service, self.flows[record.kind], record, self._stopping).go()
         except Exception:
             _log.exception("flow %s could not be given back, will be tried again", record.id)
-            with self._lock:
-                self._abandoned.add((record.id, record.epoch))
+            self._unsure = True
         finally:
             with self._lock:
-                self._running -= 1
+                self._held.discard((record.id, record.epoch))
             self._nudged.set()
 
 

@@ -290,6 +290,12 @@ def release_workers(conn: sa.Connection, worker_ids: Sequence[str]) -> int:
     return count
 
 
+def release_all_but(conn: sa.Connection, worker_id: str, held: Sequence[str]) -> int:
+    """Free what a worker has on record beside the flows that it holds; how many they were."""
+    own = sa.and_(FLOWS.c.worker_id == worker_id, FLOWS.c.state == "running", FLOWS.c.id.not_in(held))
+    return conn.execute(sa.update(FLOWS).where(own).values(state="ready", worker_id=None, wake_at=clock.utcnow())).rowcount
+
+
 def workers_of(conn: sa.Connection, host: str) -> list[tuple[str, int]]:
     """(worker id, pid) of the workers of a host."""
     return [
