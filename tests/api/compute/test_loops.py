@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 
 from pileus.compute.logic import placement
-from pileus.compute.loops.leftovers import deleted_retention, orphaned_allocations, orphaned_ports, unknown_ports
+from pileus.compute.loops.leftovers import deleted_retention, orphaned_allocations, orphaned_ports, unfounded_orders, unknown_ports
 from pileus.compute.loops.services import compute_services
 from pileus.compute.loops.states import server_states
 from pileus.compute.store import servers as store
 from pileus.compute.wire import Report
-from pileus.kernel import clock
+from pileus.kernel import clock, desired
 from pileus.kernel.context import service_context
 from pileus.kernel.testing import ADMIN
 from tests.api.compute.world import NETWORK
@@ -60,6 +60,28 @@ def test_a_port_that_was_made_after_the_build_had_ended_is_removed(world):
     change(world, server_id, task_state=None)
     unknown_ports(world.service)
     assert list(world.networks.ports) == [foreign["id"]]
+
+
+def test_a_host_is_not_told_to_have_what_is_not_there(world):
+    here, deleted, never = world.boot(networks="none"), world.boot(networks="none"), "6f0a7c1e-52d4-4a7e-9c57-3a1d0b8f2c11"
+    delete(world, deleted)
+
+    def told():
+        with world.service.db.read() as conn:
+            return set(desired.changes(conn, "host1", 0).ids("server"))
+
+    with world.service.db.write() as conn:
+        desired.touch(conn, "host1", "server", [here, deleted, never])
+        desired.touch(conn, "host2", "server", [here])
+    change(world, here, task_state="migrating")
+    unfounded_orders(world.service)
+    with world.service.db.read() as conn:
+        assert desired.hosts_of(conn, "server", here) == ["host1", "host2"], "somebody works on the server"
+    change(world, here, task_state=None)
+    unfounded_orders(world.service)
+    assert told() == {here}
+    with world.service.db.read() as conn:
+        assert desired.hosts_of(conn, "server", here) == ["host1"]
 
 
 def test_a_guest_that_switched_itself_off_is_shown_as_stopped(world):

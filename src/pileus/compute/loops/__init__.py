@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pileus.compute.loops.leftovers import deleted_retention, orphaned_allocations, orphaned_ports, unknown_ports
+from pileus.compute.loops.leftovers import (
+    deleted_retention,
+    orphaned_allocations,
+    orphaned_ports,
+    unfounded_orders,
+    unknown_ports,
+)
 from pileus.compute.loops.moves import evacuated, unconfirmed
 from pileus.compute.loops.network_info import network_info
 from pileus.compute.loops.providers import providers
@@ -19,6 +25,7 @@ LOOPS = (
     Loop("network_info", every=60.0, run=network_info),
     Loop("orphaned_allocations", every=300.0, run=orphaned_allocations),
     Loop("orphaned_ports", every=300.0, run=orphaned_ports),
+    Loop("unfounded_orders", every=300.0, run=unfounded_orders),
     Loop("unknown_ports", every=300.0, run=unknown_ports),
     Loop("deleted_retention", every=3600.0, run=deleted_retention),
 )

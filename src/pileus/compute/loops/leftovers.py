@@ -1,4 +1,4 @@
-"""Nothing is kept for servers that do not exist: allocations, ports, old rows."""
+"""Nothing is kept for servers that do not exist: allocations, ports, orders to hosts, old rows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import datetime as dt
 
 import sqlalchemy as sa
 
-from pileus.compute.logic import networks, placement
+from pileus.compute.logic import hosts, networks, placement
 from pileus.compute.store import hosts as host_store
 from pileus.compute.store import moves
-from pileus.compute.store.tables import ACTIONS, MIGRATIONS, SERVER_PORTS, SERVERS
-from pileus.kernel import clock
+from pileus.compute.store.tables import ACTIONS, METADATA, MIGRATIONS, SERVER_PORTS, SERVERS
+from pileus.kernel import clock, desired
 from pileus.kernel.context import Context, service_context
 from pileus.kernel.service import Service
 
@@ -94,6 +94,30 @@ def unknown_ports(service: Service) -> None:
         if made:
             for port in networks.list_all(service, context, "ports", id=sorted(made), fields=["id"]):
                 networks.delete_port(service, context, port["id"])
+
+
+_ITEMS = METADATA.tables["desired_items"]
+_HERE = sa.exists().where(SERVERS.c.id == _ITEMS.c.item_id, SERVERS.c.deleted.is_(False), SERVERS.c.host == _ITEMS.c.host)
+_AT_WORK = sa.exists().where(SERVERS.c.id == _ITEMS.c.item_id, SERVERS.c.task_state.is_not(None))
+_MOVING = sa.exists().where(
+    MIGRATIONS.c.server_id == _ITEMS.c.item_id,
+    MIGRATIONS.c.status.not_in(moves.ENDED),
+    sa.or_(MIGRATIONS.c.source_compute == _ITEMS.c.host, MIGRATIONS.c.dest_compute == _ITEMS.c.host),
+)
+_UNFOUNDED = sa.select(_ITEMS.c.host, _ITEMS.c.item_id).where(
+    _ITEMS.c.kind == hosts.KIND, _ITEMS.c.gone.is_(False), ~_HERE, ~_AT_WORK, ~_MOVING
+)
+"""Servers that a host is told to have, though they are not on it or on their way, and nobody works on them."""
+
+
+def unfounded_orders(service: Service) -> None:
+    """Take from hosts what has no reason to be there: flows keep them right, this is for what a fault left behind."""
+    with service.db.read() as conn:
+        if not conn.execute(_UNFOUNDED.limit(1)).first():
+            return
+    with service.db.write() as conn:  # ask again: the reason may have come meanwhile
+        for host, server_id in conn.execute(_UNFOUNDED).all():
+            desired.drop(conn, host, hosts.KIND, [server_id])
 
 
 def deleted_retention(service: Service) -> None:
