@@ -58,6 +58,16 @@ class PlacementClient(Client):
             return found
         return dict(self.put(f"/resource_providers/{uuid}", {"name": name, "parent_provider_uuid": parent}))
 
+    def introduce_provider(self, uuid: str, name: str, inventories: Mapping[str, Mapping[str, Any]]) -> bool:
+        """A provider that is most likely new, with its inventories, in two calls; False when it, or its name, was there before."""
+        try:
+            self.post("/resource_providers", {"uuid": uuid, "name": name, "parent_provider_uuid": None})
+            body = {"resource_provider_generation": 0, "inventories": inventories}
+            self.put(f"/resource_providers/{uuid}/inventories", body)
+        except PeerConflict:
+            return False
+        return True
+
     def delete_provider(self, uuid: str) -> None:
         """Remove a provider; nothing happens when it is gone already. Raises PeerConflict while it is in use."""
         try:

@@ -29,6 +29,11 @@ def test_a_host_is_made_once_and_followed(client):
     for _ in range(2):
         assert client.ensure_provider(key, "host1")["uuid"] == key
     assert client.ensure_provider(key, "renamed")["name"] == "renamed"
+    assert not client.introduce_provider(key, "renamed", {})
+    other = new()
+    assert client.introduce_provider(other, "host2", {"VCPU": {"total": 4}})
+    assert [entry["total"] for entry in client.get(f"/resource_providers/{other}/inventories")["inventories"].values()] == [4]
+    client.delete_provider(other)
     with pytest.raises(PeerNotFound):
         client.ensure_provider(new(), "renamed")
     client.set_inventories(key, {"VCPU": {"total": 4, "allocation_ratio": 2.0}})

@@ -117,9 +117,13 @@ def consumers_on(service: Service, context: Context, provider: str) -> list[str]
 _OURS = frozenset(("VCPU", "MEMORY_MB", "DISK_GB"))
 
 
-def ensure_provider(service: Service, context: Context, uuid: str, name: str, inventory: Mapping[str, Any]) -> None:
-    """The provider of a host is there with this inventory; what an operator added by hand stays."""
+def ensure_provider(
+    service: Service, context: Context, uuid: str, name: str, inventory: Mapping[str, Any], *, is_new: bool = False
+) -> None:
+    """The provider of a host is there with this inventory; what an operator added by hand stays. Fewer calls for a new one."""
     client = service.clients.placement(context)
+    if is_new and client.introduce_provider(uuid, name, inventory):
+        return
     client.ensure_provider(uuid, name)
     present = client.get(f"/resource_providers/{uuid}/inventories")["inventories"]
     foreign = {kind: entry for kind, entry in present.items() if kind not in _OURS}

@@ -20,6 +20,7 @@ def providers(service: Service) -> None:
         wanted = hosts.inventory_of(service.options, node)
         if node["inventory"] == wanted:
             continue
-        placement.ensure_provider(service, context, node["uuid"], node["hypervisor_hostname"], wanted)
+        is_new = node["inventory"] is None
+        placement.ensure_provider(service, context, node["uuid"], node["hypervisor_hostname"], wanted, is_new=is_new)
         with service.db.write(durable=False) as conn:
             conn.execute(sa.update(COMPUTE_NODES).where(COMPUTE_NODES.c.id == node["id"]).values(inventory=wanted))
