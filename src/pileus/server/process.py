@@ -6,6 +6,7 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import signal
 import threading
 from types import FrameType
@@ -14,12 +15,15 @@ from pileus.kernel import log, metrics
 from pileus.kernel.config import Config
 
 _PR_SET_PDEATHSIG = 1
+_DESCRIPTORS = 1 << 18
 
 
 def settle(config: Config, role: str) -> None:
     """After the fork: private files, a log of its own, a name, no inherited signal handlers, an end with the supervisor."""
     os.umask(0o077)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if role != "agent":  # whose dnsmasq and libvirtd would look at every descriptor that they might have
+        _allow_descriptors()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -28,6 +32,14 @@ def settle(config: Config, role: str) -> None:
     _name(f"pileus-{role}")
     gc.freeze()
     logging.getLogger(__name__).info("%s started", role)
+
+
+def _allow_descriptors() -> None:
+    """As many open files as the system lets us have: each host and each client takes some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if wanted > soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _name(name: str) -> None:
