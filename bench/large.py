@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -120,18 +121,17 @@ class Bench:
         image = next(i["id"] for i in self.api.client("image").get("/images")["images"])
         flavor = self._flavor()
         projects = [self._project(number) for number in range(-(-self.arguments.servers // self.arguments.per_project))]
-        bodies = []
+        asked = []
         for number, (compute, network) in enumerate(projects):
             count = min(self.arguments.per_project, self.arguments.servers - number * self.arguments.per_project)
             spec = {"name": f"large-{number}", "imageRef": image, "flavorRef": flavor, "networks": [{"uuid": network}]}
-            for start in range(0, count, self.arguments.batch):
-                size = min(self.arguments.batch, count - start)
-                bodies.append((start, compute, {"server": {**spec, "min_count": size, "max_count": size}}))
+            sizes = [min(self.arguments.batch, count - start) for start in range(0, count, self.arguments.batch)]
+            asked.append((compute, [{"server": {**spec, "min_count": size, "max_count": size}} for size in sizes]))
         had, failed = self._servers("ACTIVE"), self._servers("ERROR")
         with self.watched.measured() as used:
             end = time.monotonic() + self.arguments.limit
-            for _, compute, body in sorted(bodies, key=lambda each: each[0]):
-                compute("POST", "/servers", body)
+            with concurrent.futures.ThreadPoolExecutor(8) as askers:  # so many projects ask at the same time
+                list(askers.map(lambda each: [each[0]("POST", "/servers", body) for body in each[1]], asked))
             accepted = time.monotonic()
             while time.monotonic() < end:
                 done, errors = self._servers("ACTIVE") - had, self._servers("ERROR") - failed

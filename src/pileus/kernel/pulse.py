@@ -1,6 +1,6 @@
 """Hosts that say the same again: remembered here, so that it costs neither a look at the database nor a transaction each.
 
-Most of what hosts say is that nothing has changed. What a host said last, and at which version of its desired state, is kept in memory; when it says that again,
+Most of what hosts say is that nothing has changed. What a host said last is kept in memory; when it says that again,
 only the moment is new. Moments are written together, at most once a second where there are many hosts. Whatever else a report may be is
 looked at in full, and so is every report from time to time.
 """
@@ -35,7 +35,6 @@ class Beat:
 @dataclasses.dataclass
 class _Memory:
     said: Any
-    version: int
     learnt: float
     heard: float
 
@@ -49,22 +48,25 @@ class Pulse:
         self._beats: dict[str, dict[str, Beat]] = {}
         self._written: dict[str, float] = {}
 
-    def again(self, kind: str, host: str, said: Any, version: int, silence: float) -> bool:
-        """Whether the host says what it said before, at the same version, and was not silent for longer than `silence` seconds."""
+    def again(self, kind: str, host: str, said: Any, silence: float) -> bool:
+        """Whether the host says what it said before, and was not silent for longer than `silence` seconds.
+
+        Only silence that makes a host count as dead is to be looked into: a controller that is late with everything must not do more for each report.
+        """
         now = clock.monotonic()
         with self._lock:
             memory = self._memories.get(kind, {}).get(host)
-            if memory is None or memory.version != version or now - memory.heard > silence or now - memory.learnt > _VALID or memory.said != said:
+            if memory is None or now - memory.heard > silence or now - memory.learnt > _VALID or memory.said != said:
                 return False
             memory.heard = now
             self._beats.setdefault(kind, {})[host] = Beat(host, said, clock.utcnow())
             return True
 
-    def learn(self, kind: str, host: str, said: Any, version: int) -> None:
+    def learn(self, kind: str, host: str, said: Any) -> None:
         """A report was looked at in full, and there is nothing to be done about it."""
         now = clock.monotonic()
         with self._lock:
-            self._memories.setdefault(kind, {})[host] = _Memory(said, version, now, now)
+            self._memories.setdefault(kind, {})[host] = _Memory(said, now, now)
 
     def due(self, kind: str) -> list[Beat]:
         """Beats that are to be written now, in the order of their hosts: the caller writes them, or forgets the hosts."""

@@ -14,27 +14,26 @@ def virtual():
     clock.use(before)
 
 
-def _again(pulse, host="h1", said="all is well", version=3):
-    return pulse.again("report", host, said, version, 30.0)
+def _again(pulse, host="h1", said="all is well"):
+    return pulse.again("report", host, said, 30.0)
 
 
-def test_only_the_same_words_at_the_same_version_are_the_same_again(virtual):
+def test_only_the_same_words_are_the_same_again(virtual):
     pulse = Pulse()
     assert not _again(pulse)
-    pulse.learn("report", "h1", "all is well", 3)
+    pulse.learn("report", "h1", "all is well")
     assert _again(pulse)
     assert not _again(pulse, said="a server is gone")
-    assert not _again(pulse, version=4)
     assert not _again(pulse, host="h2")
-    assert not pulse.again("other", "h1", "all is well", 3, 30.0)
+    assert not pulse.again("other", "h1", "all is well", 30.0)
 
 
 def test_after_a_silence_and_after_a_while_a_host_is_looked_at_in_full(virtual):
     pulse = Pulse()
-    pulse.learn("report", "h1", "all is well", 3)
+    pulse.learn("report", "h1", "all is well")
     virtual.advance(31)
     assert not _again(pulse)
-    pulse.learn("report", "h1", "all is well", 3)
+    pulse.learn("report", "h1", "all is well")
     heard = 0
     while _again(pulse):
         heard += 1
@@ -44,13 +43,13 @@ def test_after_a_silence_and_after_a_while_a_host_is_looked_at_in_full(virtual):
 
 def test_few_hosts_are_written_at_once_and_many_together(virtual):
     pulse = Pulse()
-    pulse.learn("report", "h1", "all is well", 3)
+    pulse.learn("report", "h1", "all is well")
     assert _again(pulse)
     assert [beat.host for beat in pulse.due("report")] == ["h1"]
     assert pulse.due("report") == []
     hosts = [f"h{number}" for number in range(FEW + 1)]
     for host in hosts:
-        pulse.learn("report", host, "all is well", 3)
+        pulse.learn("report", host, "all is well")
     assert all(_again(pulse, host) for host in hosts)
     assert pulse.due("report") == []
     virtual.advance(1)
@@ -62,7 +61,7 @@ def test_few_hosts_are_written_at_once_and_many_together(virtual):
 
 def test_hosts_whose_moments_could_not_be_written_are_looked_at_in_full(virtual):
     pulse = Pulse()
-    pulse.learn("report", "h1", "all is well", 3)
+    pulse.learn("report", "h1", "all is well")
     assert _again(pulse)
     pulse.forget("report", pulse.due("report"))
     assert not _again(pulse)

@@ -53,14 +53,14 @@ def report(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
     version = desired.newest_version(service.db, told.host)
     said = dataclasses.replace(told, seconds=0, resources=dataclasses.replace(told.resources, **_PASSING))
     down = service.options.service_down_time
-    again = service.pulse.again(_KIND, told.host, said, version, down / 2)
+    again = service.pulse.again(_KIND, told.host, said, down)
     if again and (beats := service.pulse.due(_KIND)):
         with service.db.write(durable=False) as conn:
             again = hosts.seen_again(conn, host_store.COMPUTE, [(beat.host, beat.at) for beat in beats])
         if not again:
             service.pulse.forget(_KIND, beats)
     if not again and _take(service, told):
-        service.pulse.learn(_KIND, told.host, said, version)
+        service.pulse.learn(_KIND, told.host, said)
     return {"version": version, "seconds": service.pace.next(_KIND, told.host, service.options.report_seconds, down / 4)}
 
 

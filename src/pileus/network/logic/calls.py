@@ -31,7 +31,7 @@ def heartbeat(service: Service, payload: Payload) -> Payload:
     """
     host, down = str(payload["host"]), service.options.agent_down_time
     version = kernel_desired.newest_version(service.db, host)
-    again = service.pulse.again(_KIND, host, payload, version, down / 2)
+    again = service.pulse.again(_KIND, host, payload, down)
     if again and (beats := service.pulse.due(_KIND)):
         again = agents.heard_again(service, [(beat.host, str(said["agent_type"]), beat.at) for beat in beats for said in beat.said["agents"]])
         if not again:
@@ -40,7 +40,7 @@ def heartbeat(service: Service, payload: Payload) -> Payload:
         if agents.heartbeat(service, host, list(payload["agents"])):
             service.loops.nudge("placement")
         _note_vtep(service, host, payload.get("vtep"))
-        service.pulse.learn(_KIND, host, payload, version)
+        service.pulse.learn(_KIND, host, payload)
     return {"version": version, "seconds": service.pace.next(_KIND, host, _LEAST_SECONDS, down / 4)}
 
 
