@@ -19,7 +19,7 @@ FEW = 100
 """So many hosts of a kind have each moment written at once."""
 _TOGETHER = 1.0
 """Seconds between two writes for many hosts."""
-_VALID = 120.0
+_VALID = 600.0
 """Seconds after which a report is looked at in full though it is the same."""
 
 
@@ -48,10 +48,10 @@ class Pulse:
         self._beats: dict[str, dict[str, Beat]] = {}
         self._written: dict[str, float] = {}
 
-    def again(self, kind: str, host: str, said: Any, silence: float) -> bool:
+    def again(self, kind: str, host: str, said: Any, silence: float = float("inf")) -> bool:
         """Whether the host says what it said before, and was not silent for longer than `silence` seconds.
 
-        Only silence that makes a host count as dead is to be looked into: a controller that is late with everything must not do more for each report.
+        Only silence that matters is to be looked into: a controller that is late with everything must not do more for each report.
         """
         now = clock.monotonic()
         with self._lock:

@@ -53,7 +53,7 @@ def report(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
     version = desired.newest_version(service.db, told.host)
     said = dataclasses.replace(told, seconds=0, resources=dataclasses.replace(told.resources, **_PASSING))
     down = service.options.service_down_time
-    again = service.pulse.again(_KIND, told.host, said, down)
+    again = service.pulse.again(_KIND, told.host, said)
     if again and (beats := service.pulse.due(_KIND)):
         with service.db.write(durable=False) as conn:
             again = hosts.seen_again(conn, host_store.COMPUTE, [(beat.host, beat.at) for beat in beats])
