@@ -221,6 +221,28 @@ def test_a_server_survives_a_lack_of_descriptors(tmp_path, bus, monkeypatch):
     server.close()
 
 
+def test_connections_that_a_busy_moment_opened_are_closed_when_they_are_not_needed(tmp_path, monkeypatch):
+    server, client = LocalBus("server", tmp_path), LocalBus("client", tmp_path)
+    together = threading.Barrier(6)
+    server.serve("t", {"wait": lambda payload: together.wait(20), "go": lambda payload: None})
+    try:
+        callers = [threading.Thread(target=client.call, args=("t", "wait")) for _ in range(6)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        (idle,) = client._idle.values()
+        assert len(idle) == 6
+        monkeypatch.setattr(local_module, "_IDLE_SECONDS", 0.0)
+        client.call("t", "go")
+        assert len(idle) == 1
+        until(lambda: len(server._answering) == 1, "the server has let go of them too")
+        client.call("t", "go")
+    finally:
+        client.close()
+        server.close()
+
+
 def test_garbage_on_a_socket_harms_nobody(tmp_path, bus):
     server = LocalBus("server", tmp_path / "bus")
     server.serve("t", {"hello": lambda payload: {}})

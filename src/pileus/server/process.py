@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import logging
@@ -37,9 +38,13 @@ def settle(config: Config, role: str) -> None:
 def _allow_descriptors() -> None:
     """As many open files as the system lets us have: each host and each client takes some."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    if wanted > soft != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if resource.RLIM_INFINITY in {soft, hard}:
+        hard = max(soft, _DESCRIPTORS)
+    for wanted in (_DESCRIPTORS, hard):  # more than the hard limit is for some of root's processes to have
+        if wanted > soft != resource.RLIM_INFINITY:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+                return
 
 
 def _name(name: str) -> None:

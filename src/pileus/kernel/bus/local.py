@@ -33,6 +33,8 @@ _responses = msgspec.msgpack.Decoder(Response)
 _MAX_FRAME = 64 << 20
 _IDLE_SERVERS = 400
 """To so many servers connections are kept open: thousands of hosts must not take all descriptors of a process."""
+_IDLE_SECONDS = 30.0
+"""A connection that was not needed for so long is closed: what a busy minute opened must not stay open, each with a thread of its server."""
 _SENT = struct.Struct("!d")
 
 
@@ -44,7 +46,7 @@ class LocalBus(Bus):
         self._directory = directory
         self._servers: dict[str, Server] = {}
         self._listeners: list[tuple[socket.socket, pathlib.Path]] = []
-        self._idle: collections.OrderedDict[str, list[socket.socket]] = collections.OrderedDict()
+        self._idle: collections.OrderedDict[str, collections.deque[tuple[float, socket.socket]]] = collections.OrderedDict()
         self._lock = threading.Lock()
         self._casts: queue.SimpleQueue[tuple[Server, Request, float] | None] = queue.SimpleQueue()
         self._caster: threading.Thread | None = None
@@ -122,7 +124,7 @@ class LocalBus(Bus):
             path.unlink(missing_ok=True)
         with self._lock:
             for connections in self._idle.values():
-                for connection in connections:
+                for _, connection in connections:
                     connection.close()
             self._idle.clear()
             for connection in self._answering:
@@ -218,7 +220,7 @@ class LocalBus(Bus):
         if not fresh:
             with self._lock:
                 idle = self._idle.get(str(path))
-                return idle.pop() if idle else None
+                return idle.pop()[1] if idle else None
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(1.0)
         try:
@@ -233,14 +235,20 @@ class LocalBus(Bus):
         return connection
 
     def _keep(self, path: pathlib.Path, connection: socket.socket) -> None:
+        now = clock.monotonic()
+        unused: list[tuple[float, socket.socket]] = []
         with self._lock:
-            idle = self._idle.setdefault(str(path), [])
+            idle = self._idle.setdefault(str(path), collections.deque())
             self._idle.move_to_end(str(path))
-            unused = [connection]
-            if len(idle) < 32 and not self._closed.is_set():
-                idle.append(connection)
-                unused = self._idle.popitem(last=False)[1] if len(self._idle) > _IDLE_SERVERS else []
-        for each in unused:
+            while idle and (now - idle[0][0] > _IDLE_SECONDS or len(idle) >= 32):
+                unused.append(idle.popleft())
+            if self._closed.is_set():
+                unused.append((now, connection))
+            else:
+                idle.append((now, connection))
+            if len(self._idle) > _IDLE_SERVERS:
+                unused += self._idle.popitem(last=False)[1]
+        for _, each in unused:
             each.close()
 
 
