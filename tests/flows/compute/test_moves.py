@@ -14,6 +14,7 @@ from pileus.compute.logic import power
 from pileus.compute.store import hosts, moves
 from pileus.compute.store.tables import SERVICES
 from pileus.kernel import quota
+from pileus.kernel.bus import BusUnavailable
 from pileus.kernel.testing import ADMIN, MEMBER, PROJECT
 from tests.flows.compute.outside import host_at
 from tests.flows.compute.test_servers import ended, fresh, row_of, world_of  # noqa: F401 - a fixture
@@ -278,6 +279,33 @@ def runs_on(service, server_id, message):
 def once_booted(world, host, server_id):
     with host_at(world.homes[host]) as (driver, _calls):
         assert driver._guests[server_id].boots == 1
+
+
+def test_a_destination_that_goes_down_with_the_guest_has_the_server(tmp_path, monkeypatch):
+    """Nobody can ask it; the server is there, as on any host that is down, and can be evacuated."""
+    world, server_id, source = booted(tmp_path)
+    act(world, server_id, "os-migrateLive", {"host": None, "block_migration": "auto"})
+    call, dead = common.call_host, []
+
+    def call_host(run, host, method, **payload):
+        if host in dead:
+            raise BusUnavailable(f"nobody serves agent.{host}")
+        answer = call(run, host, method, **payload)
+        if method == "send" and answer["state"] == "sent":
+            dead.append(other(source))
+            with world.service.db.write() as conn:
+                conn.execute(SERVICES.update().where(SERVICES.c.host == other(source)).values(forced_down=True))
+        return answer
+
+    monkeypatch.setattr(common, "call_host", call_host)
+    finish(world.service, {LIVE_MIGRATE.name: LIVE_MIGRATE})
+    row = row_of(world.service, server_id)
+    assert (move_of(world.service, server_id)["status"], row["host"], row["task_state"]) == ("completed", other(source), None)
+    assert world.guests(source) == {}
+    monkeypatch.setattr(common, "call_host", call)
+    act(world, server_id, "evacuate", {}, ok=200)
+    finish(world.service, {EVACUATE_SERVER.name: EVACUATE_SERVER})
+    assert row_of(world.service, server_id)["host"] == source
 
 
 @pytest.mark.parametrize("fault", faults(LIVE_MIGRATE), ids=str)

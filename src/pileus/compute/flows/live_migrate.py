@@ -138,7 +138,7 @@ def send(run: Run) -> dict[str, Any]:
         raise Abort(f"{source} went down during the migration.") from None
     if answer["state"] == "failed":
         raise Abort(answer["error"] or "The migration failed.")
-    if answer["state"] == "sent" and not _is_there(run, move, ("running", "paused")):
+    if answer["state"] == "sent" and not _has_come(run, move):
         raise Abort("The guest was lost on its way; its disks are where they were.")
     with run.service.db.write(durable=False) as conn:
         if answer["progress"]:
@@ -185,6 +185,16 @@ def _has_left(run: Run, move: Row) -> bool:
     return _is_there(run, move, ("running",))  # one that is still awaited there is paused
 
 
+def _has_come(run: Run, move: Row) -> bool:
+    """Whether the guest, which the source has no more, has come to the destination; one that is down meanwhile went down with it."""
+    try:
+        return _is_there(run, move, ("running", "paused"))
+    except (BusTimeout, BusUnavailable):
+        if _is_up(run, move["dest_compute"]):
+            raise
+        return True
+
+
 def _is_there(run: Run, move: Row, powers: tuple[str, ...]) -> bool:
     """Whether the destination has the guest."""
     try:
@@ -194,7 +204,10 @@ def _is_there(run: Run, move: Row, powers: tuple[str, ...]) -> bool:
 
 
 def settle(run: Run) -> dict[str, Any]:
-    """The ports follow, the destination takes the guest for its own, the source forgets it. This must succeed, sooner or later."""
+    """The ports follow, the destination takes the guest for its own, the source forgets it. This must succeed, sooner or later.
+
+    A destination that is down has the server all the same, as any host that goes down: it takes the guest when it is back, or the server is evacuated.
+    """
     moving.still_mine(run)
     move = moving.move_of(run)
     dest, source = move["dest_compute"], move["source_compute"]
@@ -209,10 +222,14 @@ def settle(run: Run) -> dict[str, Any]:
             continue  # the port is gone, or was moved by hand
         except PeerError as error:
             raise Retry(2.0, f"port {port_id} does not move: {error}") from error
+    power = None
     try:
         power = common.call_host(run, dest, "received")["power_state"]
     except (HostFailed, Abort) as error:
         raise Retry(2.0, f"{dest}: {error}") from error
+    except (BusTimeout, BusUnavailable):
+        if _is_up(run, dest):
+            raise
     with run.service.db.write(durable=False) as conn:
         common.drop(run.service, conn, source, run.resource_id)
     common.destroy_on(run, source)

@@ -137,6 +137,23 @@ def test_a_server_that_is_still_being_built_is_left_to_its_flow(host: Host, doc)
     assert host.driver.states() == {doc.id: "missing"}
 
 
+def test_a_guest_that_came_by_a_migration_whose_end_nobody_told_is_kept_like_any_other(host: Host, doc) -> None:
+    host.call("prepare", doc)
+    host.call("create", doc)
+    host.driver.unfreeze(doc.id)  # as it is when a guest has come: no call has let it run
+    assert not host.calls.book.has_begun(doc.id)
+    host.controller.want(doc)
+    host.restart()
+    host.later()
+    host.keeper.pull()
+    assert host.calls.book.has_begun(doc.id)
+    host.driver.destroy(doc.id, keep_disks=True)
+    host.later()
+    host.keeper._version = 0
+    host.keeper.pull()
+    assert host.driver.state(doc.id) == "running"
+
+
 def test_a_destroyed_server_is_not_brought_back_by_an_older_document(host: Host, doc) -> None:
     host.run(doc)
     host.controller.want(doc)
