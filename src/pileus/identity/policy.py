@@ -188,6 +188,16 @@ _CATALOG = {
     "identity:delete_policy": _ADMIN,
 }
 
+_ENDPOINT_POLICY = {
+    **{
+        f"identity:{verb}_policy_association_for_{subject}": rule
+        for subject in ("endpoint", "service", "region_and_service")
+        for verb, rule in (("create", _ADMIN), ("check", _ADMIN_OR_SYSTEM_READER), ("delete", _ADMIN))
+    },
+    "identity:list_endpoints_for_policy": _ADMIN_OR_SYSTEM_READER,
+    "identity:get_policy_for_endpoint": _ADMIN_OR_SYSTEM_READER,
+}
+
 _ENDPOINT_FILTER = {
     "identity:create_endpoint_group": _ADMIN,
     "identity:list_endpoint_groups": _ADMIN_OR_SYSTEM_READER,
@@ -282,6 +292,7 @@ RULES: dict[str, str] = {
     **_GRANTS,
     **_CATALOG,
     **_ENDPOINT_FILTER,
+    **_ENDPOINT_POLICY,
     **_CREDENTIALS,
     **_ACCESS_RULES,
     **_TRUSTS,

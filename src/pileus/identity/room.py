@@ -38,6 +38,7 @@ ROOM = Room(
         "pileus.identity.api.ec2",
         "pileus.identity.api.signed",
         "pileus.identity.api.policies",
+        "pileus.identity.api.endpoint_policy",
         "pileus.identity.api.limits",
         "pileus.identity.api.nodes",
     ),

@@ -60,6 +60,17 @@ _RESOURCES += [
     ("/ext/s3tokens/1.0:s3tokens", "/s3tokens"),
 ]
 
+_POLICY = "/ext/OS-ENDPOINT-POLICY/1.0"
+_RESOURCES += [
+    (f"{_POLICY}:policy_endpoints", "/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints"),
+    (f"{_POLICY}:endpoint_policy_association", "/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints/{endpoint_id}"),
+    (f"{_POLICY}:service_policy_association", "/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}"),
+    (
+        f"{_POLICY}:region_and_service_policy_association",
+        "/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}/regions/{region_id}",
+    ),
+    (f"{_POLICY}:endpoint_policy", "/endpoints/{endpoint_id}/OS-ENDPOINT-POLICY/policy"),
+]
 _FILTER = "/ext/OS-EP-FILTER/1.0"
 _RESOURCES += [
     (f"{_FILTER}:endpoint_groups", "/OS-EP-FILTER/endpoint_groups"),

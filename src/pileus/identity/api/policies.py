@@ -18,7 +18,7 @@ _PROPERTIES = {
 }
 
 
-def _shown(call: Call, row: Record) -> dict[str, Any]:
+def shown(call: Call, row: Record) -> dict[str, Any]:
     return {
         **row.extra,
         "id": row.id,
@@ -32,7 +32,7 @@ def _shown(call: Call, row: Record) -> dict[str, Any]:
 def list_policies(call: Call) -> dict[str, Any]:
     wanted = listing(call, ("type",))
     return collection(
-        call, "policies", policies.list_policies(call.service, wanted), lambda row: _shown(call, row), wanted
+        call, "policies", policies.list_policies(call.service, wanted), lambda row: shown(call, row), wanted
     )
 
 
@@ -45,12 +45,12 @@ def list_policies(call: Call) -> dict[str, Any]:
     summary="Store a policy blob",
 )
 def create_policy(call: Call) -> dict[str, Any]:
-    return {"policy": _shown(call, policies.create(call.service, call.body["policy"]))}
+    return {"policy": shown(call, policies.create(call.service, call.body["policy"]))}
 
 
 @operations("GET", "/policies/{policy_id}", rule="identity:get_policy", summary="Show a policy blob")
 def show_policy(call: Call) -> dict[str, Any]:
-    return {"policy": _shown(call, policies.find(call.service, call.params["policy_id"]))}
+    return {"policy": shown(call, policies.find(call.service, call.params["policy_id"]))}
 
 
 @operations(
@@ -61,7 +61,7 @@ def show_policy(call: Call) -> dict[str, Any]:
     summary="Update a policy blob",
 )
 def update_policy(call: Call) -> dict[str, Any]:
-    return {"policy": _shown(call, policies.update(call.service, call.params["policy_id"], call.body["policy"]))}
+    return {"policy": shown(call, policies.update(call.service, call.params["policy_id"], call.body["policy"]))}
 
 
 @operations(

@@ -28,7 +28,7 @@ def list_policies(service: Service, wanted: Listing) -> Sequence[Record]:
 def find(service: Service, policy_id: str) -> Record:
     """Raises NotFound."""
     with service.db.read() as conn:
-        return _required(conn, policy_id)
+        return required(conn, policy_id)
 
 
 def create(service: Service, body: Mapping[str, Any]) -> Record:
@@ -36,17 +36,17 @@ def create(service: Service, body: Mapping[str, Any]) -> Record:
     values = {"id": policy_id, "type": body["type"], "blob": body["blob"], "extra": extra_of(body, KNOWN)}
     with service.db.write() as conn:
         conn.execute(sa.insert(policies).values(**values))
-        return _required(conn, policy_id)
+        return required(conn, policy_id)
 
 
 def update(service: Service, policy_id: str, body: Mapping[str, Any]) -> Record:
     """Raises NotFound, Invalid."""
     check_same_id("policy", policy_id, body)
     with service.db.write() as conn:
-        present = _required(conn, policy_id, "update")
+        present = required(conn, policy_id, "update")
         values = {name: body[name] for name in ("type", "blob") if name in body}
         listing.change(conn, policies, policy_id, {**values, "extra": merged_extra(present.extra, body, KNOWN)})
-        return _required(conn, policy_id)
+        return required(conn, policy_id)
 
 
 def delete(service: Service, policy_id: str) -> None:
@@ -56,7 +56,8 @@ def delete(service: Service, policy_id: str) -> None:
             raise not_found("policy", policy_id)
 
 
-def _required(conn: sa.Connection, policy_id: str, lock: listing.Lock = None) -> Record:
+def required(conn: sa.Connection, policy_id: str, lock: listing.Lock = None) -> Record:
+    """Raises NotFound."""
     row = listing.by_id(conn, _COLUMNS, policies, policy_id, lock)
     if row is None:
         raise not_found("policy", policy_id)

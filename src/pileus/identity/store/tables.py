@@ -302,6 +302,25 @@ policies = sa.Table(
     sa.Column("extra", Json, nullable=False),
 )
 
+# Each subject (store.endpoint_policy.Subject) has one policy at most.
+policy_associations = sa.Table(
+    "policy_associations",
+    METADATA,
+    sa.Column("subject", sa.String(384), primary_key=True),
+    _id("policy_id", nullable=False),
+    _id("endpoint_id", nullable=True),
+    _id("service_id", nullable=True),
+    sa.Column("region_id", sa.String(255), nullable=True),
+    sa.Index(None, "policy_id"),
+    sa.Index(None, "endpoint_id"),
+    sa.Index(None, "service_id"),
+    sa.Index(None, "region_id"),
+    sa.ForeignKeyConstraint(["policy_id"], ["policies.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["endpoint_id"], ["endpoints.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["service_id"], ["services.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["region_id"], ["regions.id"], ondelete="CASCADE"),
+)
+
 registered_limits = sa.Table(
     "registered_limits",
     METADATA,
