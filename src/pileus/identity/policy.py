@@ -71,6 +71,7 @@ _TOKENS = {
         "rule:admin_required or (role:reader and system_scope:all) or rule:service_role or rule:token_subject"
     ),
     "identity:revoke_token": "rule:admin_required or rule:token_subject",
+    "identity:list_revoke_events": "rule:service_or_admin",
     "identity:get_auth_catalog": "",
     "identity:get_auth_projects": "",
     "identity:get_auth_domains": "",

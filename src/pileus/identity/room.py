@@ -19,6 +19,7 @@ ROOM = Room(
     api=(
         "pileus.identity.api.versions",
         "pileus.identity.api.auth",
+        "pileus.identity.api.revocations",
         "pileus.identity.api.users",
         "pileus.identity.api.groups",
         "pileus.identity.api.projects",

@@ -431,3 +431,19 @@ def test_own_projects_domains_system_and_catalog(identity):
 def test_nobody_gets_401_everywhere_else(identity):
     answer = identity.client.get("/v3/users", as_=NOBODY)
     assert answer.status == 401 and message(answer)
+
+
+def test_what_was_revoked_is_listed_for_services_and_administrators(identity):
+    token = identity.token("admin", PASSWORD)
+    audit = identity.validate(token).json["token"]["audit_ids"][0]
+    assert identity("GET", "/OS-REVOKE/events", ok=200).json["events"] == []
+    identity("DELETE", "/auth/tokens", headers={"X-Subject-Token": token}, ok=204)
+    listed = identity("GET", "/OS-REVOKE/events", ok=200).json
+    (event,) = listed["events"]
+    assert (event["audit_id"], event["issued_before"]) == (audit, event["revoked_at"])
+    assert listed["links"] == {"next": None, "self": "http://localhost:5000/identity/v3/OS-REVOKE/events", "previous": None}
+    assert identity("GET", "/OS-REVOKE/events?since=2020-01-01T00:00:00Z").json["events"] == [event]
+    assert identity("GET", "/OS-REVOKE/events?since=2999-01-01T00:00:00Z").json["events"] == []
+    assert identity("GET", "/OS-REVOKE/events?since=yesterday").status == 400
+    for who in (None, ""):
+        assert identity("GET", "/auth/tokens/OS-PKI/revoked", token=who).status == 403

@@ -77,6 +77,12 @@ def revoke(service: Service, claims: Claims) -> None:
         revision.advance(conn)
 
 
+def revoked_since(service: Service, moment: dt.datetime | None) -> Sequence[Record]:
+    """What was ended, token by token or chain by chain, and could still be valid otherwise."""
+    with service.db.read() as conn:
+        return revocations.since(conn, moment)
+
+
 def decode(service: Service, conn: sa.Connection, present: revision.Revision, token: str) -> Claims:
     """`present` was read in the same transaction. Raises TokenNotFound for what is no token of ours, Unavailable when
     there are no keys.
