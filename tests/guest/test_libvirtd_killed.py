@@ -32,7 +32,7 @@ class Killer(threading.Thread):
         self.chance, self.over, self.kills = random.Random(seed), threading.Event(), 0
 
     def run(self) -> None:
-        while not self.over.wait(self.chance.uniform(1.5, 6.0)):
+        while not self.over.wait(self.chance.uniform(2.0, 8.0)):
             for program in ("libvirtd", "virtlogd"):
                 pid = libvirtd.running(HOME / "libvirt", program)
                 if pid is not None and (program == "libvirtd" or self.chance.random() < 0.3):

@@ -36,6 +36,7 @@ ROOM = Room(
         "pileus.identity.api.application_credentials",
         "pileus.identity.api.access_rules",
         "pileus.identity.api.trusts",
+        "pileus.identity.api.oauth2",
         "pileus.identity.api.ec2",
         "pileus.identity.api.signed",
         "pileus.identity.api.policies",
@@ -46,7 +47,7 @@ ROOM = Room(
     loops="pileus.identity.loops:LOOPS",
     calls="pileus.identity.logic.calls:CALLS",
     bootstrap="pileus.identity.logic.bootstrap:bootstrap",
-    logins=frozenset({("POST", "/v3/auth/tokens")}),
+    logins=frozenset({("POST", "/v3/auth/tokens"), ("POST", "/v3/OS-OAUTH2/token")}),
     revision="pileus.identity.logic.state:revision_of",
     rotate_keys="pileus.identity.logic.keys:rotate",
 )

@@ -145,13 +145,20 @@ class Calls:
         with self.entered(payload):
             if action in _IMMEDIATE:
                 self.jobs.drop(server_id)
-                self.steadily(lambda: self.driver.power(server_id, _IMMEDIATE[action], doc))
+                self.steadily(lambda: self._act(server_id, _IMMEDIATE[action], doc))
                 self.book.begun(server_id)
                 return {**self.settled(server_id), "done": True, "error": None}
             job = self.steadily(lambda: self._graceful(payload, doc))
             if job is not None and not job.done.is_set():
                 return {"power_state": self.driver.state(server_id), "done": False, "error": None}
             return {**self.settled(server_id), "done": True, "error": None if job is None else job.error}
+
+    def _act(self, server_id: str, action: Action, doc: ServerDoc | None) -> None:
+        """A power action. A start in which the hypervisor's service died may have left the guest paused, before its first moment."""
+        was_paused = self.expected.get(server_id) == "paused"  # by a call: then this is one too many
+        if action in {"start", "resume"} and not was_paused and self.driver.state(server_id) == "paused":
+            action = "unpause"
+        self.driver.power(server_id, action, doc)
 
     def console(self, payload: dict[str, Any]) -> dict[str, Any]:
         """{"output": the last `length` lines of the serial console}."""

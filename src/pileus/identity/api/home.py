@@ -60,7 +60,7 @@ _RESOURCES += [
     ("/ext/s3tokens/1.0:s3tokens", "/s3tokens"),
 ]
 
-_RESOURCES += [("/ext/OS-REVOKE/1.0:events", "/OS-REVOKE/events")]
+_RESOURCES += [("/ext/OS-REVOKE/1.0:events", "/OS-REVOKE/events"), ("/ext/OS-OAUTH2/1.0:token", "/OS-OAUTH2/token")]
 _POLICY = "/ext/OS-ENDPOINT-POLICY/1.0"
 _RESOURCES += [
     (f"{_POLICY}:policy_endpoints", "/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints"),

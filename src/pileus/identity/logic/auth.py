@@ -36,6 +36,7 @@ class Issued:
 
     token: str
     json: bytes
+    expires_at: dt.datetime
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def issue(service: Service, who: Who, scope: Any, *, catalog: bool = True) -> Is
         raise AuthenticationFailed(f"user {who.user_id}: {reason}") from None
     if who.trust_uses is not None:
         trust_logic.use(service, who.trust_id or "")
-    return Issued(tokens.encode(claims, ring), orjson.dumps({"token": body}))
+    return Issued(tokens.encode(claims, ring), orjson.dumps({"token": body}), claims.expires_at)
 
 
 def _entrusted(service: Service, who: Who, scope: Mapping[str, Any]) -> tuple[Who, dict[str, Any]]:

@@ -47,6 +47,14 @@ def test_a_guest_that_died_before_its_first_moment_is_started(host: Host, doc) -
     assert host.call("resume", doc.id) == {"power_state": "shutdown"}  # a repeated request; the guest has switched itself off
 
 
+@pytest.mark.parametrize("action", ["start", "resume"])
+def test_a_start_that_was_broken_off_before_the_guests_first_moment_is_finished(host: Host, doc, action: str) -> None:
+    host.run(doc)
+    host.call("power", doc.id, action="stop" if action == "start" else "suspend")
+    host.driver.happen(doc.id, "paused")
+    assert host.call("power", doc.id, action=action) == {"power_state": "running", "done": True, "error": None}
+
+
 def test_a_lower_epoch_is_refused_also_after_a_restart(host: Host, doc) -> None:
     host.run(doc, epoch=7)
     with refused("StaleEpoch"):
