@@ -157,7 +157,13 @@ class Calls:
         """A power action. A start in which the hypervisor's service died may have left the guest paused, before its first moment."""
         was_paused = self.expected.get(server_id) == "paused"  # by a call: then this is one too many
         if action in {"start", "resume"} and not was_paused and self.driver.state(server_id) == "paused":
-            action = "unpause"
+            try:
+                self.driver.power(server_id, "unpause", doc)
+            except DriverFailed:
+                if self.driver.state(server_id) == "paused":
+                    raise  # otherwise the hypervisor has given that start up meanwhile, and another one is due
+            else:
+                return
         self.driver.power(server_id, action, doc)
 
     def console(self, payload: dict[str, Any]) -> dict[str, Any]:
