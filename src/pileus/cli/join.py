@@ -80,8 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _own_address(url: str) -> str:
     """The address of this machine from which it reaches a URL."""
     parts = urllib.parse.urlsplit(url)
-    with socket.create_connection((parts.hostname or "", parts.port or 443), timeout=_SECONDS) as connection:
-        return str(connection.getsockname()[0])
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 443), timeout=_SECONDS) as connection:
+            return str(connection.getsockname()[0])
+    except OSError as error:
+        raise Problem(f"{url} does not answer: {error}.") from error
 
 
 def trusted_authority(token: Token) -> bytes:
@@ -149,9 +152,10 @@ def record_controller(home: pathlib.Path, address: str, answer: dict[str, Any]) 
     Raises Problem for an answer that would write elsewhere.
     """
     given, name = answer["given"], answer["node"]["name"]
-    for path, content in given["files"].items():
+    for path in given["files"]:
         if not path.startswith(_KNOWN_FILES) or ".." in path:
             raise Problem(f"The controller wants to write {path} here. Nothing is done.")
+    for path, content in given["files"].items():
         write_private(home / path, content.encode())
     write_private(home / "tls" / "ca.pem", given["authority"].encode())
     settings = _in_home(given["settings"], given["home"], str(home))

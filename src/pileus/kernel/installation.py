@@ -24,6 +24,10 @@ from pileus.kernel.files import write_private
 ALIVE = dt.timedelta(seconds=15)
 """Who has not been seen for so long is gone."""
 ACTIVE, DRAINING, REMOVED = "active", "draining", "removed"
+class Removed(ConfigurationError):
+    """The controller was put out of the cloud."""
+
+
 NOBODY = ""
 """The home of a controller that shares nothing, has not started yet, or was stopped in order."""
 
@@ -120,7 +124,7 @@ def identity_of(home: pathlib.Path) -> str:
 def register(conn: sa.Connection, host: str, home: str, url: str, roles: Sequence[str]) -> dt.datetime | None:
     """Note a controller. When another home of this name was seen lately, nothing is changed, and it is said when.
 
-    Raises ConfigurationError for one that was removed.
+    Raises Removed for one that was.
     """
     now = database_time(conn)
     row = conn.execute(sa.select(_CONTROLLERS).where(_CONTROLLERS.c.host == host).with_for_update()).mappings().first()
@@ -128,7 +132,7 @@ def register(conn: sa.Connection, host: str, home: str, url: str, roles: Sequenc
     if row is None:
         conn.execute(sa.insert(_CONTROLLERS), {"host": host, "joined_at": now, **values})
     elif row["state"] == REMOVED:
-        raise ConfigurationError(
+        raise Removed(
             f"{host} was removed from this cloud: `pileus node join` with a token of `pileus node token` lets it in again."
         )
     elif row["home"] not in {home, NOBODY} and row["seen_at"] > now - ALIVE:

@@ -16,7 +16,7 @@ from pileus.kernel.service import Service
 from pileus.server import shared
 from pileus.server.assembly import Assembly, named
 from pileus.server.members import Members
-from pileus.server.process import settle, wait_for_stop
+from pileus.server.process import settle, supervisor_stopper, wait_for_stop
 
 FLOW_RETENTION = dt.timedelta(days=7)
 
@@ -30,7 +30,8 @@ def run(config: Config, assembly: Assembly) -> None:
     runners = [start_room(assembly, room, loops) for room in assembly.rooms]
     identity = assembly.services.get("identity")
     if identity is not None and shared.is_shared(config):
-        loops.add([Loop("controllers", shared.SEEN_EVERY, shared.be_seen)], identity)
+        stop = supervisor_stopper()
+        loops.add([Loop("controllers", shared.SEEN_EVERY, lambda service: shared.be_seen(service, stop))], identity)
     loops.start()
     wait_for_stop()
     for runner in filter(None, runners):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import logging
@@ -10,6 +9,7 @@ import os
 import resource
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from pileus.kernel import log, metrics
@@ -38,13 +38,16 @@ def settle(config: Config, role: str) -> None:
 def _allow_descriptors() -> None:
     """As many open files as the system lets us have: each host and each client takes some."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY in {soft, hard}:
-        hard = max(soft, _DESCRIPTORS)
-    for wanted in (_DESCRIPTORS, hard):  # more than the hard limit is for some of root's processes to have
-        if wanted > soft != resource.RLIM_INFINITY:
-            with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
-                return
+    endless = resource.RLIM_INFINITY
+    if soft == endless or soft >= _DESCRIPTORS:
+        return
+    if hard == endless or hard >= _DESCRIPTORS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, hard))
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
+    except (ValueError, OSError):  # a higher hard limit is for some of root's processes alone
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _name(name: str) -> None:
@@ -54,6 +57,17 @@ def _name(name: str) -> None:
             comm.write(name[:15])
     except OSError:
         return
+
+
+def supervisor_stopper() -> Callable[[], None]:
+    """What asks the supervisor of this process to end all in order; made while it surely lives, so that nobody else is ever asked."""
+    parent = os.getppid()
+
+    def stop() -> None:
+        if os.getppid() == parent:
+            os.kill(parent, signal.SIGTERM)
+
+    return stop
 
 
 def wait_for_stop() -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import pathlib
-import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import sqlalchemy as sa
 
@@ -109,15 +107,15 @@ def _check_beside(config: Config, others: dict[str, str]) -> None:
             _log.warning("api.public_url is %s on %s and %s here; the catalog has this one now", url, host, config.base_url)
 
 
-def be_seen(service: Service) -> None:
+def be_seen(service: Service, stop: Callable[[], None]) -> None:
     """Tell the others that this controller is alive; stop it when they have removed it."""
     home, config = installation.identity_of(service.home), service.config
     try:
         with service.db.write(durable=False) as conn:
             other = installation.register(conn, service.host, home, config.base_url, config.pileus.roles)
-    except ConfigurationError as error:
-        _log.error("this controller stops: %s", error)
-        os.kill(os.getppid(), signal.SIGTERM)  # the supervisor, which ends all processes in order
+    except installation.Removed as removed:
+        _log.error("this controller stops: %s", removed)
+        stop()
         return
     if other is not None:
         _log.error("another controller calls itself %s: one of the two has to be renamed (pileus.host)", service.host)

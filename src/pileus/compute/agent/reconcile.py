@@ -247,10 +247,10 @@ class Keeper:
         if self._calls.touched_within(server_id, _QUIET_SECONDS):
             return  # somebody works on it, or it was destroyed
         state = self._driver.state(server_id)
-        if state == "running" and wanted.power_state == "running":
-            self._calls.book.begun(server_id)  # it came by a migration whose end this host was not told
         if not self._calls.book.has_begun(server_id):
-            return  # it is still being built
+            if not state == wanted.power_state == "running":
+                return  # it is still being built
+            self._calls.book.begun(server_id)  # it came by a migration whose end this host was not told
         if state == "missing" and self._driver.document(server_id) is not None:
             _log.warning("server %s has disks and no guest; it is defined again", server_id)
             self._driver.create(wanted.doc)

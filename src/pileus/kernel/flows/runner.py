@@ -395,9 +395,9 @@ class Runner:
 
     def _give_back(self) -> int:
         """Flows that are ours on record and in nobody's hands: the database was away when they were taken or given back."""
-        if not self._unsure:
+        if not self._unsure or not self._claiming.acquire(blocking=False):  # a claim that hangs must not keep the lease from being renewed
             return 0
-        with self._claiming:
+        try:
             self._unsure = False
             with self._lock:
                 held = [flow_id for flow_id, _ in self._held]
@@ -407,6 +407,8 @@ class Runner:
             except BaseException:
                 self._unsure = True
                 raise
+        finally:
+            self._claiming.release()
 
     def _work(self, record: Record) -> None:
         try:
