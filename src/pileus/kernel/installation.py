@@ -24,12 +24,12 @@ from pileus.kernel.files import write_private
 ALIVE = dt.timedelta(seconds=15)
 """Who has not been seen for so long is gone."""
 ACTIVE, DRAINING, REMOVED = "active", "draining", "removed"
-class Removed(ConfigurationError):
-    """The controller was put out of the cloud."""
-
-
 NOBODY = ""
 """The home of a controller that shares nothing, has not started yet, or was stopped in order."""
+
+
+class Removed(ConfigurationError):
+    """The controller was put out of the cloud."""
 
 
 def tables(metadata: sa.MetaData) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from pileus.compute.flows.answer_resize import CONFIRM_RESIZE, REVERT_RESIZE
@@ -46,12 +48,8 @@ def server():
 
 @pytest.mark.parametrize(("plug", "fault"), CASES, ids=[f"{plug.flow.name} {fault}" for plug, fault in CASES])
 def test_a_commit_that_is_broken_off_is_survived(plug, fault, server, tmp_path):
-    servers.DATABASES.append(server.create(f"t{len(server_names)}"))
-    server_names.append(fault)
+    servers.DATABASES.append(server.create(f"t{uuid.uuid4().hex}"))
     try:
         survive(plug, fault, tmp_path)
     finally:
         servers.DATABASES.pop()
-
-
-server_names = []
