@@ -113,6 +113,20 @@ def test_an_invitation_of_a_controller_is_good_once(cloud):
     assert join(cloud, "a/b").status == 400
 
 
+def test_a_name_that_is_taken_at_the_same_moment_is_refused_and_the_invitation_stays_good(cloud, monkeypatch):
+    secret = invite(cloud)["secret"]
+    monkeypatch.setattr(installation, "admit", lambda *_: False)
+    assert "already" in message(join(cloud, "second", secret))
+    monkeypatch.undo()
+    join(cloud, "second", secret, ok=201)
+
+
+def test_the_controller_that_answers_is_seen_now(cloud):
+    with cloud.service.db.write() as conn:
+        conn.exec_driver_sql("UPDATE controllers SET seen_at = '2020-01-01 00:00:00'")
+    assert show(cloud, "host1")["seen_at"] > "2026"
+
+
 def test_nodes_and_controllers_share_one_list_of_names(cloud):
     join(cloud, ok=201)
     listed = cloud("GET", "/pileus/nodes", ok=200).json["nodes"]

@@ -40,7 +40,8 @@ _STATE = _wrapped("node", {"state": {"enum": [ACTIVE, DRAINING]}}, ["state"])
 _RENEW = _wrapped("certificate", {"request": _PEM}, ["request"])
 
 
-def _view(node: Record) -> dict[str, Any]:
+def _view(call: Call, node: Record) -> dict[str, Any]:
+    seen_at = clock.utcnow() if node.name == call.service.host else node.seen_at  # this controller answers
     return {
         "name": node.name,
         "principal": node.principal,
@@ -48,7 +49,7 @@ def _view(node: Record) -> dict[str, Any]:
         "roles": node.roles or [ROLE],
         "certificate": {"serial": node.serial, "expires_at": clock.iso_micro(node.certificate_ends_at)} if node.serial else None,
         "joined_at": clock.iso_micro(node.joined_at),
-        "seen_at": clock.iso_micro(node.seen_at),
+        "seen_at": clock.iso_micro(seen_at),
     }
 
 
@@ -72,25 +73,25 @@ def join(call: Call) -> dict[str, Any]:
     """Join as a node or controller"""
     body = call.body["node"]
     joined = logic.join(call.service, body["secret"], body["name"], body["request"])
-    return {"node": _view(joined.node), "given": joined.given}
+    return {"node": _view(call, joined.node), "given": joined.given}
 
 
 @operations("GET", "/pileus/nodes", rule="identity:list_nodes")
 def list_nodes(call: Call) -> dict[str, Any]:
     """List the nodes"""
-    return {"nodes": [_view(node) for node in logic.everyone(call.service)]}
+    return {"nodes": [_view(call, node) for node in logic.everyone(call.service)]}
 
 
 @operations("GET", "/pileus/nodes/{name}", rule="identity:get_node")
 def show_node(call: Call) -> dict[str, Any]:
     """Show a node"""
-    return {"node": _view(logic.require(call.service, call.params["name"]))}
+    return {"node": _view(call, logic.require(call.service, call.params["name"]))}
 
 
 @operations("PATCH", "/pileus/nodes/{name}", rule="identity:update_node", body=_STATE)
 def update_node(call: Call) -> dict[str, Any]:
     """Mark a node as draining or active"""
-    return {"node": _view(logic.set_state(call.service, call.params["name"], call.body["node"]["state"]))}
+    return {"node": _view(call, logic.set_state(call.service, call.params["name"], call.body["node"]["state"]))}
 
 
 @operations(

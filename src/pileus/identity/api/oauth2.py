@@ -10,7 +10,7 @@ from typing import Any
 from pileus.identity.errors import AuthenticationFailed
 from pileus.identity.logic import auth
 from pileus.kernel import clock
-from pileus.kernel.errors import Failure, TooLarge
+from pileus.kernel.errors import Failure
 from pileus.kernel.web import Call, Operations, Reply
 
 operations = Operations()
@@ -25,8 +25,6 @@ _MOST = 16384
     "/OS-OAUTH2/token",
     public="the secret of the client proves who asks",
     raw=True,
-    accepts=(_FORM,),
-    max_body=_MOST,
     summary="Get an access token with client credentials",
 )
 def issue_token(call: Call) -> Reply:
@@ -65,10 +63,7 @@ def _refused(status: int, error: str, description: str) -> Reply:
 
 def _form(call: Call) -> dict[str, str]:
     """The parameters of the body; empty where it is no form. Of one that is given twice the first counts."""
-    length = int(call.headers.get("Content-Length") or 0)
-    if length > _MOST:
-        raise TooLarge("Request is too large.")
-    sent = call.stream.read(length) if call.stream is not None and length else b""
+    sent = call.content(_MOST)
     if (call.headers.get("Content-Type") or "").partition(";")[0].strip().lower() != _FORM:
         return {}
     try:

@@ -45,9 +45,9 @@ def _is_own(config: Config, folder: str) -> bool:
 def admit(service: Service, conn: sa.Connection, name: str, roles: list[str]) -> Record:
     """Put a new controller on record. Raises Conflict for a name that is taken."""
     known = store.named(conn, name)
-    if known is not None and known.state != store.REMOVED:
+    is_free = known is None or known.state == store.REMOVED
+    if not is_free or not installation.admit(conn, name, service.config.base_url, roles):
         raise Conflict(f"There is a machine {name} already; `pileus node remove {name}` makes its name free.")
-    installation.admit(conn, name, service.config.base_url, roles)
     made = store.named(conn, name)
     assert made is not None
     return made
@@ -65,7 +65,7 @@ def given(config: Config, name: str, roles: list[str]) -> dict[str, Any]:
 def remove(service: Service, name: str) -> None:
     """A controller is out: it stops within seconds, and does not start again. Raises Conflict for the last one."""
     with service.db.write() as conn:
-        members = {each.name for each in store.everyone(conn) if is_controller(each) and each.state in store.MEMBERS}
+        members = {each.name for each in store.controllers(conn, "update") if each.state in store.MEMBERS}
         if members == {name}:
             raise Conflict(f"{name} is the only controller of this cloud: `pileus destroy --yes` there removes the cloud.")
         store.change_controller(conn, name, store.REMOVED)

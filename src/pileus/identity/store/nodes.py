@@ -35,8 +35,12 @@ _AS_NODES = sa.select(
 
 def everyone(conn: sa.Connection) -> Sequence[Record]:
     """Controllers first."""
-    controllers = conn.execute(_AS_NODES.order_by(_CONTROLLERS.c.host)).all()
-    return [*controllers, *conn.execute(sa.select(nodes).order_by(nodes.c.name)).all()]
+    return [*controllers(conn), *conn.execute(sa.select(nodes).order_by(nodes.c.name)).all()]
+
+
+def controllers(conn: sa.Connection, lock: Lock = None) -> Sequence[Record]:
+    """Locked in the order of their names, where they are to be changed."""
+    return conn.execute(locked(_AS_NODES.order_by(_CONTROLLERS.c.host), lock)).all()
 
 
 def named(conn: sa.Connection, name: str, lock: Lock = None) -> Record | None:

@@ -29,7 +29,6 @@ from pileus.kernel.errors import (
     MethodNotAllowed,
     NotFound,
     ProgrammingError,
-    TooLarge,
     Unauthorized,
     Unavailable,
     UnsupportedMedia,
@@ -37,7 +36,7 @@ from pileus.kernel.errors import (
 from pileus.kernel.service import Service
 from pileus.kernel.web import faults, trail
 from pileus.kernel.web.auth import Authenticator
-from pileus.kernel.web.call import Call, Headers, Query, Reply
+from pileus.kernel.web.call import Call, Headers, Query, Reply, read_bounded
 from pileus.kernel.web.microversions import Microversions, Version
 from pileus.kernel.web.operations import Operation
 from pileus.kernel.web.schema import SchemaError
@@ -359,11 +358,7 @@ def _read_json(app: Application, req: falcon.Request, operation: Operation) -> A
     if length == 0:
         return None
     limit = operation.max_body or app._max_body  # noqa: SLF001 - same module
-    if length is not None and length > limit:
-        raise TooLarge("Request is too large.")
-    data = _read_up_to(req.env["wsgi.input"], limit + 1 if length is None else length)
-    if len(data) > limit:
-        raise TooLarge("Request is too large.")
+    data = read_bounded(req.env["wsgi.input"], length, limit)
     if not data:
         return None
     kind = (req.content_type or "").partition(";")[0].strip().lower()
@@ -375,14 +370,6 @@ def _read_json(app: Application, req: falcon.Request, operation: Operation) -> A
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         raise Invalid(app.style.bad_json) from None
-
-
-def _read_up_to(stream: Any, size: int) -> bytes:
-    """At most `size` bytes; the edge's streams may give less than asked for at a time."""
-    data: bytes = stream.read(size)
-    while len(data) < size and (more := stream.read(size - len(data))):
-        data += more
-    return data
 
 
 def _render(result: Any, operation: Operation, req: falcon.Request, resp: falcon.Response) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from pileus.kernel.context import Context
-from pileus.kernel.errors import Failure, Forbidden
+from pileus.kernel.errors import Failure, Forbidden, Invalid, TooLarge
 from pileus.kernel.web.microversions import Version
 
 if TYPE_CHECKING:
@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 
 class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
+
+
+def read_bounded(stream: BinaryIO | Readable, length: int | None, limit: int) -> bytes:
+    """A whole body of this length (None: up to its end). Raises TooLarge beyond `limit` bytes.
+
+    The edge's streams may give less than asked for at a time.
+    """
+    if length is not None and length > limit:
+        raise TooLarge("Request is too large.")
+    size = limit + 1 if length is None else length
+    data = stream.read(size)
+    while len(data) < size and (more := stream.read(size - len(data))):
+        data += more
+    if len(data) > limit:
+        raise TooLarge("Request is too large.")
+    return data
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,6 +164,13 @@ class Call:
     @property
     def authorized(self) -> bool:
         return self._authorized
+
+    def content(self, limit: int) -> bytes:
+        """The body of a `raw` operation, where it is small. Raises TooLarge."""
+        told = self.headers.get("Content-Length")
+        if told and not told.isdecimal():
+            raise Invalid("Content-Length is no number.")
+        return b"" if self.stream is None else read_bounded(self.stream, int(told) if told else None, limit)
 
     def at_least(self, major: int, minor: int) -> bool:
         return self.version >= (major, minor)

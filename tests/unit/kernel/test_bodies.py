@@ -1,0 +1,19 @@
+"""Bodies are read whole and up to a limit, however they come."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pileus.kernel.errors import TooLarge
+from pileus.kernel.web.call import read_bounded
+
+
+def test_a_body_of_unknown_length_that_comes_in_pieces_is_read_to_its_end():
+    pieces = [b"grant_", b"type=", b"client_credentials", b""]
+    stream = SimpleNamespace(read=lambda _size: pieces.pop(0))
+    assert read_bounded(stream, None, 100) == b"grant_type=client_credentials"
+    endless = SimpleNamespace(read=lambda size: b"x" * min(size, 7))
+    with pytest.raises(TooLarge):
+        read_bounded(endless, None, 100)
+    with pytest.raises(TooLarge):
+        read_bounded(endless, 101, 100)
