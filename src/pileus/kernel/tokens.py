@@ -1,7 +1,7 @@
 """Fernet tokens and the repository of their keys.
 
 A token says who asked for what scope, how, and until when; nothing about rights. The payload is msgpack, first element
-is the version of its form (one per scope); ids of 32 hexadecimal digits travel as 16 bytes. A project token with two
+is the version of its form (one per scope); ids of 32 or 64 hexadecimal digits travel as 16 or 32 bytes. A project token with two
 audit ids is 204 characters, any token stays below 250 as long as its ids are of that kind.
 
 Keys live in files named by whole numbers, as in keystone: 0 is staged (accepted, becomes the next primary), the highest
@@ -31,9 +31,23 @@ from pileus.kernel import clock, ids
 _log = logging.getLogger(__name__)
 
 # Position in this list is the bit in the payload's mask: append only.
-METHODS = ("password", "token", "application_credential", "totp", "external", "mapped", "oauth1", "trust", "ec2credential")
+METHODS = (
+    "password",
+    "token",
+    "application_credential",
+    "totp",
+    "external",
+    "mapped",
+    "oauth1",
+    "trust",
+    "ec2credential",
+    "oauth2_credential",
+)
 
-_UNSCOPED, _DOMAIN, _PROJECT, _TRUST, _SYSTEM, _APPLICATION_CREDENTIAL = 0, 1, 2, 3, 8, 9
+# One number for each scope; a federated token has those of its scope and, in addition, of whom it comes from.
+_UNSCOPED, _DOMAIN, _PROJECT, _TRUST, _OAUTH1, _SYSTEM, _APPLICATION_CREDENTIAL, _CERTIFICATE = 0, 1, 2, 3, 7, 8, 9, 10
+_FEDERATED = {_UNSCOPED: 4, _PROJECT: 5, _DOMAIN: 6}
+_SCOPE_OF_FEDERATED = {number: scope for scope, number in _FEDERATED.items()}
 
 
 class TokenInvalid(Exception):
@@ -54,6 +68,10 @@ class Claims:
     system: str | None = None
     trust_id: str | None = None
     application_credential_id: str | None = None
+    access_token_id: str | None = None  # OAuth 1.0: what the user let a consumer do
+    identity_provider_id: str | None = None  # federation: who says that it is this user
+    protocol_id: str | None = None
+    thumbprint: str | None = None  # RFC 8705: of the certificate without which the token is worth nothing
 
     @property
     def audit_id(self) -> str:
@@ -202,47 +220,65 @@ def _payload(claims: Claims) -> list[Any]:
         _microseconds(claims.expires_at),
         b"".join(_audit_bytes(audit_id) for audit_id in claims.audit_ids),
     ]
+    project_id = _packed_id(claims.project_id or "")
     if claims.application_credential_id is not None:
-        scope = [_packed_id(claims.project_id or ""), _packed_id(claims.application_credential_id)]
-        return [_APPLICATION_CREDENTIAL, *common, *scope]
+        return [_APPLICATION_CREDENTIAL, *common, project_id, _packed_id(claims.application_credential_id)]
     if claims.trust_id is not None:
-        return [_TRUST, *common, _packed_id(claims.project_id or ""), _packed_id(claims.trust_id)]
-    if claims.project_id is not None:
-        return [_PROJECT, *common, _packed_id(claims.project_id)]
-    if claims.domain_id is not None:
-        return [_DOMAIN, *common, _packed_id(claims.domain_id)]
+        return [_TRUST, *common, project_id, _packed_id(claims.trust_id)]
+    if claims.access_token_id is not None:
+        return [_OAUTH1, *common, project_id, _packed_id(claims.access_token_id)]
+    if claims.thumbprint is not None:
+        return [_CERTIFICATE, *common, project_id, claims.thumbprint]
     if claims.system is not None:
         return [_SYSTEM, *common, claims.system]
-    return [_UNSCOPED, *common]
+    scope, target = _UNSCOPED, ""
+    if claims.project_id is not None:
+        scope, target = _PROJECT, claims.project_id
+    elif claims.domain_id is not None:
+        scope, target = _DOMAIN, claims.domain_id
+    packed = [] if scope == _UNSCOPED else [_packed_id(target)]
+    if claims.identity_provider_id is not None:
+        return [_FEDERATED[scope], *common, *packed, claims.identity_provider_id, claims.protocol_id]
+    return [scope, *common, *packed]
 
 
 def _claims(payload: Sequence[Any]) -> Claims:
     version, user, mask, issued, expires, audit = payload[:6]
-    scope: dict[str, str | None] = {}
-    if version == _PROJECT:
-        scope = {"project_id": _unpacked_id(payload[6])}
-    elif version == _DOMAIN:
-        scope = {"domain_id": _unpacked_id(payload[6])}
-    elif version == _SYSTEM:
-        scope = {"system": payload[6]}
-    elif version == _TRUST:
-        scope = {"project_id": _unpacked_id(payload[6]) or None, "trust_id": _unpacked_id(payload[7])}
-    elif version == _APPLICATION_CREDENTIAL:
-        scope = {"project_id": _unpacked_id(payload[6]), "application_credential_id": _unpacked_id(payload[7])}
-    elif version != _UNSCOPED:
-        raise ValueError(f"payload version {version}")
     return Claims(
         user_id=_unpacked_id(user),
         methods=tuple(method for bit, method in enumerate(METHODS) if mask >> bit & 1),
         issued_at=_moment(issued),
         expires_at=_moment(expires),
         audit_ids=tuple(_audit_text(audit[start : start + 16]) for start in range(0, len(audit), 16)),
-        **scope,
+        **_scope(version, payload[6:]),
     )
 
 
+def _scope(version: int, rest: Sequence[Any]) -> dict[str, str | None]:
+    """What the payload says after what all have. Raises ValueError, LookupError for what we never wrote."""
+    found: dict[str, str | None] = {}
+    if version in _SCOPE_OF_FEDERATED:
+        *rest, found["identity_provider_id"], found["protocol_id"] = rest
+        version = _SCOPE_OF_FEDERATED[version]
+    if version == _UNSCOPED:
+        return found
+    if version == _SYSTEM:
+        return {"system": rest[0]}
+    if version == _DOMAIN:
+        return {**found, "domain_id": _unpacked_id(rest[0])}
+    found["project_id"] = _unpacked_id(rest[0]) or None
+    if version == _PROJECT:
+        return found
+    if version == _CERTIFICATE:
+        return {**found, "thumbprint": rest[1]}
+    names = {_TRUST: "trust_id", _OAUTH1: "access_token_id", _APPLICATION_CREDENTIAL: "application_credential_id"}
+    if version not in names:
+        raise ValueError(f"payload version {version}")
+    return {**found, names[version]: _unpacked_id(rest[1])}
+
+
 def _packed_id(value: str) -> bytes | str:
-    if len(value) == 32 and value.islower() | value.isdigit():
+    if len(value) in {32, 64} and value.islower() | value.isdigit():
         with contextlib.suppress(ValueError):
             packed = bytes.fromhex(value)
             if packed.hex() == value:

@@ -34,8 +34,14 @@ def claims(**values):
     return Claims(**{**given, **values})
 
 
-SCOPES = st.sampled_from(["project", "trust without project", "domain", "system", "none", "application_credential", "trust"])
-IDS = st.one_of(st.uuids().map(lambda found: found.hex), st.sampled_from(["default", "service-nova", "ab", "00", "A" * 32, "ü"]))
+SCOPES = st.sampled_from(
+    [
+        *("project", "trust without project", "domain", "system", "none", "application_credential", "trust", "oauth1"),
+        *("certificate", "certificate alone", "federated", "federated project", "federated domain"),
+    ]
+)
+FEDERATED = {"identity_provider_id": "idp", "protocol_id": "openid"}
+IDS = st.one_of(st.uuids().map(lambda found: found.hex), st.sampled_from(["default", "service-nova", "ab", "00", "A" * 32, "b" * 64, "ü"]))
 
 
 @given(scope=SCOPES, user_id=IDS, target=IDS, methods=st.sets(st.sampled_from(tokens.METHODS), min_size=1), chained=st.booleans())
@@ -48,6 +54,12 @@ def test_what_goes_in_comes_out(keys, scope, user_id, target, methods, chained):
         "application_credential": {"project_id": target, "application_credential_id": user_id},
         "trust without project": {"trust_id": target},
         "trust": {"project_id": target, "trust_id": user_id},
+        "oauth1": {"project_id": target, "access_token_id": user_id},
+        "certificate": {"project_id": target, "thumbprint": "x" * 43},
+        "certificate alone": {"thumbprint": "x" * 43},
+        "federated": FEDERATED,
+        "federated project": {"project_id": target, **FEDERATED},
+        "federated domain": {"domain_id": target, **FEDERATED},
     }[scope]
     audit_ids = tuple(tokens.new_audit_id() for _ in range(1 + chained))
     ordered = tuple(method for method in tokens.METHODS if method in methods)

@@ -12,8 +12,9 @@ from pileus.kernel.errors import NotFound
 from pileus.kernel.service import Service
 
 from . import auth, credentials, signatures
-from .auth import Issued, Who
+from .auth import Issued
 from .credentials import Ec2
+from .proofs import Who
 
 Given = Mapping[str, Any]
 """The credentials of the request, whose schema was checked."""

@@ -1,0 +1,20 @@
+"""The methods of authentication: each proves one user from its own section of the request.
+
+A method raises AuthenticationFailed when the proof fails, Invalid when its section cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pileus.identity.logic.proofs import Attempt, Section, Who
+
+from . import application_credential, password, token
+
+Method = Callable[[Attempt, Section], Who]
+
+METHODS: dict[str, Method] = {
+    "password": password.check,
+    "token": token.check,
+    "application_credential": application_credential.check,
+}

@@ -1,0 +1,54 @@
+"""The id of an application credential, or its name and user, and its secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from pileus.identity.errors import AuthenticationFailed, invalid
+from pileus.identity.logic import passwords
+from pileus.identity.logic import state as state_module
+from pileus.identity.logic.proofs import Attempt, Section, Who
+from pileus.identity.store import credentials, live, people
+from pileus.kernel import clock
+
+
+def check(attempt: Attempt, section: Section) -> Who:
+    with attempt.service.db.read() as conn:
+        if section.get("id") is not None:
+            row = live.application_credential(conn, section["id"])
+        else:
+            row = _credential_by_name(conn, section)
+    secret = section["secret"]
+    if row is not None and passwords.is_generated(row.secret_hash):
+        verified = passwords.verify_generated(secret, row.secret_hash)
+    else:
+        verified = state_module.of(attempt.service).hasher.verify(secret, row.secret_hash if row is not None else None)
+    if row is None or not verified:
+        raise AuthenticationFailed("unknown application credential or wrong secret")
+    if row.expires_at is not None and row.expires_at <= clock.utcnow():
+        raise AuthenticationFailed(f"application credential {row.id} has expired")
+    return Who(
+        user_id=row.user_id,
+        methods=("application_credential",),
+        expires_at=row.expires_at,
+        project_id=row.project_id,
+        application_credential_id=row.id,
+        proved_at=attempt.began,
+    )
+
+
+def _credential_by_name(conn: sa.Connection, section: Section) -> Any:
+    name, user = section.get("name"), section.get("user") or {}
+    domain = user.get("domain") or {}
+    if name is None or (user.get("id") is None and (user.get("name") is None or not domain)):
+        raise invalid("Expecting to find id, or name and user, in application_credential.")
+    row = people.for_password(
+        conn,
+        user_id=user.get("id"),
+        name=user.get("name"),
+        domain_id=domain.get("id"),
+        domain_name=domain.get("name"),
+    )
+    return None if row is None else credentials.application_credential_by_name(conn, row.id, name)
