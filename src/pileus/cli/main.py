@@ -62,7 +62,8 @@ def add_operator_commands(commands: Any) -> None:
     def group(name: str, text: str) -> Any:
         return commands.add_parser(name, help=text, description=text).add_subparsers(dest="verb", required=True)
 
-    keys = group("keys", "token keys").add_parser("rotate", help="sign with the staged key, stage a new one")
+    keys = group("keys", "keys of tokens and credentials").add_parser("rotate", help="use the staged key, stage a new one")
+    keys.add_argument("--credentials", action="store_true", help="those that encrypt stored secrets, not those of tokens")
     keys.set_defaults(function="pileus.cli.operate:rotate_keys")
     db = group("db", "databases").add_parser("upgrade", help="bring all databases to this release")
     db.set_defaults(function="pileus.cli.operate:upgrade")

@@ -17,8 +17,12 @@ from pileus.server.secrets import write_private
 
 
 def rotate_keys(arguments: argparse.Namespace) -> int:
-    """A new token key is staged, the staged one signs from now on; tokens stay valid."""
+    """A new key is staged, the staged one is used from now on; tokens stay valid, stored secrets are encrypted anew."""
     config = load_controller(home_of(arguments))
+    if arguments.credentials:
+        many = databases.rotate_credential_keys(config)
+        Steps(quiet=arguments.quiet).say(f"The credential keys are rotated; {many} secret{'s'[: many != 1]} encrypted anew.")
+        return 0
     databases.rotate_token_keys(config)
     kept = max(config.section("identity").max_active_keys - 2, 0)
     what = f"tokens that are out stay valid for {kept} more rotation{'s'[: kept != 1]}" if kept else "older tokens have ended"

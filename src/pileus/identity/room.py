@@ -50,4 +50,5 @@ ROOM = Room(
     logins=frozenset({("POST", "/v3/auth/tokens"), ("POST", "/v3/OS-OAUTH2/token")}),
     revision="pileus.identity.logic.state:revision_of",
     rotate_keys="pileus.identity.logic.keys:rotate",
+    rotate_credential_keys="pileus.identity.logic.sealing:rotate",
 )

@@ -23,7 +23,8 @@ class Room:
 
     `api` are modules with a list `operations`; `prefix` and `base` are where they are served; `catalog` is the path of
     the catalog URL, with `$(project_id)s` where upstream has it; `port` is the classical one. `revision` is identity's
-    alone: a function of its Service that reads the revision number, asked before each request on the same machine; so is `rotate_keys`, for `pileus keys rotate`.
+    alone: a function of its Service that reads the revision number, asked before each request on the same machine; so are
+    `rotate_keys` and `rotate_credential_keys`, for `pileus keys rotate`.
     `explain` is a function of a connection and an id that says how a resource is and what comes next, for `pileus why`. `logins`
     are (method, path below the prefix) of requests that hash passwords: the edge keeps them apart from all others.
     """
@@ -48,6 +49,7 @@ class Room:
     bootstrap: str = ""
     revision: str = ""
     rotate_keys: str = ""
+    rotate_credential_keys: str = ""
     explain: str = ""
     logins: frozenset[tuple[str, str]] = frozenset()
     extra_apps: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -60,15 +60,19 @@ class SharedKeys:
         """The keys as of a revision that was read in the same transaction. Raises FileNotFoundError when there are none."""
         ring = self._ring
         if ring is None or ring.revision != revision:
-            content = self._read(conn)
-            if content is None:
-                raise FileNotFoundError(f"there are no {self._name} in the vault")
-            ring = Ring(revision, tuple(Fernet(content[number]) for number in sorted(content, reverse=True)))
+            ring = Ring(revision, self.read(conn))
             self._ring = ring
         return ring
 
+    def read(self, conn: sa.Connection) -> tuple[Fernet, ...]:
+        """The keys as this transaction sees them, primary first. Raises FileNotFoundError when there are none."""
+        content = self._read(conn)
+        if content is None:
+            raise FileNotFoundError(f"there are no {self._name} in the vault")
+        return tuple(Fernet(content[number]) for number in sorted(content, reverse=True))
+
     def known(self) -> Ring | None:
-        """The keys as they were read last, for those that never change."""
+        """The keys as they were read last."""
         return self._ring
 
     def setup(self, conn: sa.Connection, present: Numbered | None = None) -> None:

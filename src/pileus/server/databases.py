@@ -78,14 +78,26 @@ def rotate_token_keys(config: Config) -> int:
 
     Raises ConfigurationError where identity does not run.
     """
+    return _rotate(config, "rotate_keys")
+
+
+def rotate_credential_keys(config: Config) -> int:
+    """Encrypt stored secrets with the staged key from now on, and all that there are anew; how many those were.
+
+    Raises ConfigurationError where identity does not run.
+    """
+    return _rotate(config, "rotate_credential_keys")
+
+
+def _rotate(config: Config, which: str) -> int:
     assembly = Assembly(config, make_bus(config, "keys"))
     for room in assembly.rooms:
-        if room.rotate_keys:
+        if path := getattr(room, which):
             try:
-                return int(load(room.rotate_keys)(assembly.services[room.name]))
+                return int(load(path)(assembly.services[room.name]))
             except sa.exc.SQLAlchemyError as error:
                 raise ConfigurationError(f"the database of {room.name} cannot be used: {error.__cause__ or error}") from error
-    raise ConfigurationError("identity does not run in this installation: it has no token keys")
+    raise ConfigurationError("identity does not run in this installation: it has no keys")
 
 
 def endpoints(config: Config, all_rooms: list[Room]) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import sqlalchemy as sa
 
-from pileus.identity.logic import keys, state
+from pileus.identity.logic import keys, sealing, state
 from tests import databases
 from tests.api.identity.world import PASSWORD, Identity
 
@@ -70,3 +70,9 @@ def test_credentials_are_read_where_they_were_not_written(pair):
     made = here("POST", "/credentials", body, ok=201).json["credential"]
     fresh = there.token("admin", PASSWORD)
     assert there("GET", f"/credentials/{made['id']}", token=fresh, ok=200).json["credential"]["blob"] == "secret text"
+    for rotating in (here, there, here):
+        assert sealing.rotate(rotating.service) == 1
+        for reading in (here, there):
+            assert reading("GET", f"/credentials/{made['id']}", token=reading.token("admin", PASSWORD), ok=200).json["credential"] == made
+    again = there("POST", "/credentials", body, token=there.token("admin", PASSWORD), ok=201).json["credential"]
+    assert here("GET", f"/credentials/{again['id']}", ok=200).json["credential"]["blob"] == "secret text"

@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from cryptography.fernet import InvalidToken
 
 from pileus.identity.errors import duplicate_name, invalid, not_found
 from pileus.identity.store import credentials as store
@@ -18,10 +17,9 @@ from pileus.identity.store.listing import Listing, Record
 from pileus.identity.store.tables import credentials
 from pileus.kernel import ids
 from pileus.kernel.db import is_unique_violation
-from pileus.kernel.errors import Internal
 from pileus.kernel.service import Service
 
-from . import keys
+from . import sealing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,12 +39,7 @@ KNOWN = frozenset({"id", "user_id", "project_id", "type", "blob"})
 
 def decrypted(service: Service, row: Record) -> str:
     """The blob as it was given."""
-    for key in keys.of_credentials(service):
-        try:
-            return key.decrypt(row.blob.encode()).decode()
-        except InvalidToken:
-            continue
-    raise Internal("The credential cannot be read.", inside=f"no key decrypts credential {row.id}")
+    return sealing.unseal(service, row.blob)
 
 
 def find(service: Service, credential_id: str) -> Record | None:
@@ -67,7 +60,7 @@ def create(service: Service, body: Mapping[str, Any]) -> Record:
     credential_id = ids.new_id()
     if body["type"].lower() == "ec2":
         credential_id = hashlib.sha256(_access_key(body).encode()).hexdigest()
-    sealed = keys.of_credentials(service)[0].encrypt(body["blob"].encode()).decode()
+    sealed = sealing.seal(service, body["blob"])
     values = {
         "id": credential_id,
         "user_id": body["user_id"],
@@ -139,7 +132,7 @@ def update(service: Service, credential_id: str, body: Mapping[str, Any]) -> Rec
     """Raises NotFound, Invalid."""
     values: dict[str, Any] = {name: body[name] for name in ("user_id", "project_id", "type") if name in body}
     if "blob" in body:
-        values["blob"] = keys.of_credentials(service)[0].encrypt(body["blob"].encode()).decode()
+        values["blob"] = sealing.seal(service, body["blob"])
     with service.db.write() as conn:
         present = listing.by_id(conn, store.COLUMNS, credentials, credential_id)
         if present is None:

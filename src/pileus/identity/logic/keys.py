@@ -1,9 +1,11 @@
-"""The keys of tokens and of credentials: files of this machine beside SQLite, rows of the vault in a database that machines share."""
+"""The keys of tokens: files of this machine beside SQLite, rows of the vault in a database that machines share.
+
+Those of stored secrets are looked after by `sealing`.
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from cryptography.fernet import Fernet
 
 from pileus.identity.store import revision
 from pileus.kernel.errors import Unavailable
@@ -45,20 +47,3 @@ def rotate(service: Service) -> int:
     with service.db.write() as conn:
         revision.advance(conn)  # first: its row lock lets one rotation at a time do this
         return state.shared.rotate(conn, most)
-
-
-def of_credentials(service: Service) -> tuple[Fernet, ...]:
-    """Keys that are not rotated with those of tokens: a credential has to outlive every token."""
-    state = state_module.of(service)
-    if state.shared_credentials is not None:
-        known = state.shared_credentials.known()
-        if known is not None:
-            return known.fernets()
-        with service.db.write() as conn:
-            state.shared_credentials.setup(conn, state.credential_keys.content())
-            return state.shared_credentials.at(conn, 0).fernets()
-    try:
-        return state.credential_keys.fernets()
-    except FileNotFoundError:
-        state.credential_keys.setup()
-        return state.credential_keys.fernets()
