@@ -63,6 +63,14 @@ def test_a_group_needs_a_name_and_filters_that_are_known(identity):
         group(identity, ok=400, **body)
 
 
+def test_a_group_that_loses_its_filters_fits_every_endpoint(identity, places):
+    made = group(identity, name="x", filters={"interface": "admin"})
+    path = f"/OS-EP-FILTER/endpoint_groups/{made['id']}"
+    changed = identity("PATCH", path, {"endpoint_group": {"filters": {}}}, ok=200).json["endpoint_group"]
+    assert changed["filters"] == {}
+    assert {one["id"] for one in identity("GET", path + "/endpoints").json["endpoints"]} == set(places.values())
+
+
 def test_a_project_without_a_filter_sees_everything(identity, places):
     _who, _project, token = identity.member("ann")
     assert shown_to(identity, token) == set(places)
