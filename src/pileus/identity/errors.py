@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pileus.kernel.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
 
 
@@ -10,6 +13,22 @@ class AuthenticationFailed(Unauthorized):
 
     def __init__(self, inside: str = "") -> None:
         super().__init__("The request you have made requires authentication.", inside=inside)
+
+
+class PasswordExpired(Unauthorized):
+    """The right password, which has to be changed first: clients look for this sentence."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"The password is expired and needs to be changed for user: {user_id}.")
+
+
+class MoreMethodsNeeded(AuthenticationFailed):
+    """A part of what the user's rules ask for was proved: `receipt` says so, `body` is the answer over the wire."""
+
+    def __init__(self, receipt: str, body: Mapping[str, Any]) -> None:
+        super().__init__("more methods are needed")
+        self.receipt = receipt
+        self.body = dict(body)
 
 
 class AlreadyExists(Conflict):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import msgspec
 
 from pileus.kernel.config import Doc
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,3 +47,49 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     node_certificate_days: Annotated[
         int, Doc("Days for which the certificate of a node is good."), msgspec.Meta(ge=1, le=3650)
     ] = 365
+    lockout_failure_attempts: Annotated[
+        _Count, Doc("Wrong passwords or passcodes in a row that lock a user out of both; 0 locks nobody.")
+    ] = 0
+    lockout_duration: Annotated[
+        _Count, Doc("Seconds for which a user stays locked; 0 is until an administrator enables the user again.")
+    ] = 1800
+    password_expires_days: Annotated[_Count, Doc("Days for which a new password is good; 0 is for ever.")] = 0
+    unique_last_password_count: Annotated[
+        _Count, Doc("Passwords of a user, the present one among them, that a user's own new one must differ from.")
+    ] = 0
+    minimum_password_age: Annotated[
+        _Count, Doc("Days that users keep a password which they chose before they may change it.")
+    ] = 0
+    password_regex: Annotated[str, Doc("Regular expression that new passwords match from their beginning.")] = ""
+    password_regex_description: Annotated[
+        str, Doc("What users are told whose password does not match, in plain words.")
+    ] = ""
+    change_password_upon_first_use: Annotated[
+        bool, Doc("Whether users have to change a password that an administrator gave them before they can log in.")
+    ] = False
+    disable_user_account_days_inactive: Annotated[
+        _Count, Doc("Days without a login after which a user counts as disabled; 0 is never.")
+    ] = 0
+    totp_included_previous_windows: Annotated[
+        int, Doc("Time windows of 30 s before the present one whose TOTP passcode is still good."), msgspec.Meta(ge=0, le=10)
+    ] = 1
+    receipt_expiration: Annotated[
+        int,
+        Doc("Seconds in which a login of several methods has to be completed after the first of them."),
+        msgspec.Meta(ge=1),
+    ] = 300
+    failed_logins: Annotated[
+        _Count,
+        Doc("Failed logins of one user from one address in a window after which more have to wait; 0 is no limit."),
+    ] = 30
+    failed_logins_window: Annotated[int, Doc("Seconds of that window."), msgspec.Meta(ge=1)] = 60
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.password_regex)
+        except re.error as error:
+            raise ValueError(f"password_regex {self.password_regex!r} is no regular expression: {error}") from error
+        if 0 < self.password_expires_days <= self.minimum_password_age:
+            raise ValueError(
+                "minimum_password_age has to be smaller than password_expires_days: nobody could change a password in time"
+            )

@@ -407,7 +407,7 @@ def test_statements_per_call(identity):
         identity.client.get("/v3/auth/revision", as_=SERVICE)
     with identity.client.count_queries() as issue:
         assert identity.login("admin", PASSWORD, ADMIN_PROJECT).status == 201
-    assert (len(cold), len(warm), len(revision_read), len(issue)) == (3, 0, 0, 5)
+    assert (len(cold), len(warm), len(revision_read), len(issue)) == (3, 0, 0, 6)
 
 
 # What a token's holder may see ----------------------------------------------------------------------------------------

@@ -69,7 +69,13 @@ def test_names_are_unique_in_their_domain(identity):
         {"name": "x", "password": "p" * 4097},
         {"name": "x", "domain_id": "no/such"},
         {"name": "x", "options": {"unknown": True}},
-        {"name": "x", "options": {"multi_factor_auth_enabled": True}},
+        {"name": "x", "options": {"multi_factor_auth_enabled": "yes"}},
+        {"name": "x", "options": {"multi_factor_auth_rules": ["password"]}},
+        {"name": "x", "options": {"multi_factor_auth_rules": [[]]}},
+        {"name": "x", "options": {"multi_factor_auth_rules": [["password", "password"]]}},
+        {"name": "x", "options": {"multi_factor_auth_rules": [["password"], ["password"]]}},
+        {"name": "x", "options": {"multi_factor_auth_rules": [["password", 7]]}},
+        {"name": "x", "options": {"multi_factor_auth_rules": [["password", "fingerprint"]]}},
         {"name": "x", "default_project_id": "default"},
     ],
 )
@@ -183,7 +189,9 @@ def test_a_password_change_needs_the_old_one(identity):
 
 def test_a_locked_password_is_changed_by_administrators_only(identity):
     user = identity.user("ann", options={"lock_password": True})
-    assert change(identity, user["id"], "ann-secret", "next").status == 403
+    refused = change(identity, user["id"], "ann-secret", "next")
+    assert refused.status == 400
+    assert message(refused) == "The password of this user is locked: only an administrator can change it."
     identity("PATCH", f"/users/{user['id']}", {"user": {"password": "next", "options": {"lock_password": None}}}, ok=200)
     assert change(identity, user["id"], "next", "again").status == 204
 

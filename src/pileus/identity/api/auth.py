@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pileus.identity.api import render
-from pileus.identity.errors import TokenNotFound
+from pileus.identity.errors import MoreMethodsNeeded, TokenNotFound
 from pileus.identity.logic import auth, catalog, projects, tokens
 from pileus.identity.logic.tokens import Validated
 from pileus.kernel.errors import Forbidden
@@ -16,6 +16,7 @@ from .common import collection, flag, permit
 operations = Operations()
 
 JSON = "application/json"
+_RECEIPT = "Openstack-Auth-Receipt"
 
 _DOMAIN = {"type": "object", "properties": {"id": {"type": "string"}, "name": {"type": "string"}}}
 _USER = {
@@ -66,6 +67,17 @@ _AUTH = {
                             },
                             "required": ["user"],
                         },
+                        "totp": {
+                            "type": "object",
+                            "properties": {
+                                "user": {
+                                    **_USER,
+                                    "properties": {**_USER["properties"], "passcode": {"type": "string", "maxLength": 64}},  # type: ignore[dict-item]
+                                    "required": ["passcode"],
+                                }
+                            },
+                            "required": ["user"],
+                        },
                         "application_credential": {
                             "type": "object",
                             "properties": {
@@ -97,7 +109,11 @@ _AUTH = {
     summary="Authenticate and get a token",
 )
 def issue_token(call: Call) -> Reply:
-    issued = auth.authenticate(call.service, call.body["auth"], catalog="nocatalog" not in call.query)
+    wanted, receipt = call.body["auth"], call.headers.get(_RECEIPT)
+    try:
+        issued = auth.authenticate(call.service, wanted, catalog="nocatalog" not in call.query, receipt=receipt)
+    except MoreMethodsNeeded as part:
+        return Reply(part.body, status=401, headers={_RECEIPT: part.receipt})
     return _token_reply(issued.token, issued.json)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from pileus.identity.errors import invalid
 from pileus.identity.store.listing import COMPARATORS, Filter, Listing, Record
+from pileus.kernel import clock
 from pileus.kernel.web import Call
 
 # Schemas --------------------------------------------------------------------------------------------------------------
@@ -103,6 +105,32 @@ def listing(call: Call, attributes: Collection[str], flags: Collection[str] = ("
         elif attribute in attributes and (not comparator or comparator in COMPARATORS):
             filters.append(Filter(attribute, value, comparator))
     return Listing(tuple(filters), limit(call), call.query.one("marker"))
+
+
+_MOMENT_OPERATORS = {"lt": "lt", "lte": "lte", "gt": "gt", "gte": "gte", "eq": "", "neq": "neq"}
+
+
+def people(call: Call) -> Listing:
+    """The filters of lists of users: the plain ones, and the moment at which passwords end. Raises Invalid."""
+    wanted = listing(call, ("domain_id", "enabled", "name"))
+    moments = tuple(_moment("password_expires_at", text) for text in call.query.all("password_expires_at"))
+    return dataclasses.replace(wanted, filters=wanted.filters + moments)
+
+
+def _moment(attribute: str, text: str) -> Filter:
+    """`lt:2026-11-20T10:22:14Z`; without an operator the very moment."""
+    operator, colon, moment = text.partition(":")
+    if not colon or operator[:1].isdigit():
+        operator, moment = "eq", text
+    if operator not in _MOMENT_OPERATORS:
+        known = ", ".join(_MOMENT_OPERATORS)
+        raise invalid(f"Invalid input for query parameter '{attribute}': the operator {operator!r} is none of {known}.")
+    try:
+        return Filter(attribute, clock.parse(moment), _MOMENT_OPERATORS[operator])
+    except (ValueError, OverflowError):
+        raise invalid(
+            f"Invalid input for query parameter '{attribute}': {moment!r} is no moment like 2026-11-20T10:22:14Z."
+        ) from None
 
 
 def limit(call: Call) -> int:

@@ -10,7 +10,7 @@ from pileus.identity.logic import groups, users
 from pileus.identity.store.listing import Record
 from pileus.kernel.web import Call, Operations
 
-from .common import ID, SHORT_NAME, TEXT, collection, listing, own_domain, permit, target, with_domain, wrapped
+from .common import ID, SHORT_NAME, TEXT, collection, listing, own_domain, people, permit, target, with_domain, wrapped
 
 operations = Operations()
 
@@ -75,7 +75,7 @@ def delete_group(call: Call) -> None:
 )
 def list_members(call: Call) -> dict[str, Any]:
     row = _permitted(call)
-    wanted = listing(call, ("domain_id", "enabled", "name"))
+    wanted = people(call)
     rows = groups.list_members(call.service, row.id, wanted)
     return collection(call, "users", rows, render.users(call), wanted)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pileus.identity.logic import compliance
 from pileus.identity.store.listing import Record
 from pileus.kernel import clock
 from pileus.kernel.web import Call
@@ -14,9 +15,12 @@ Render = Callable[[Record], dict[str, Any]]
 
 def users(call: Call) -> Render:
     base = call.link("/users/")
+    inactive_until = compliance.inactive_until(call.service)
 
     def render(row: Record) -> dict[str, Any]:
-        user_id, domain_id, name, enabled, default_project_id, options, extra, password_expires_at = row
+        user_id, domain_id, name, enabled, default_project_id, options, extra, password_expires_at, last_active = row
+        if inactive_until is not None and last_active is not None and last_active <= inactive_until:
+            enabled = False
         shown = {
             "id": user_id,
             "name": name,

@@ -20,6 +20,7 @@ from .common import (
     flag,
     listing,
     own_domain,
+    people,
     permit,
     target,
     with_domain,
@@ -28,6 +29,12 @@ from .common import (
 
 operations = Operations()
 
+_RULES = {
+    "type": ["array", "null"],
+    "items": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 16, "uniqueItems": True},
+    "maxItems": 64,
+    "uniqueItems": True,
+}
 _OPTIONS = {
     "type": "object",
     "properties": {
@@ -38,8 +45,10 @@ _OPTIONS = {
             "ignore_lockout_failure_attempts",
             "ignore_user_inactivity",
             "lock_password",
+            "multi_factor_auth_enabled",
         )
-    },
+    }
+    | {"multi_factor_auth_rules": _RULES},
     "additionalProperties": False,
 }
 _PROPERTIES = {
@@ -68,7 +77,7 @@ _PASSWORD = {
 @operations("GET", "/users", rule="identity:list_users", late=True, summary="List users")
 def list_users(call: Call) -> dict[str, Any]:
     permit(call, own_domain(call, "target.domain_id"))
-    wanted = listing(call, ("domain_id", "enabled", "name"))
+    wanted = people(call)
     if call.context.domain_id:
         wanted = wanted.with_filter("domain_id", call.context.domain_id)
     return collection(call, "users", users.list_users(call.service, wanted), render.users(call), wanted)

@@ -15,13 +15,13 @@ import orjson
 import sqlalchemy as sa
 
 from pileus.identity.errors import AuthenticationFailed, invalid
-from pileus.identity.store import revision
+from pileus.identity.store import passwords, revision
 from pileus.kernel import clock, tokens
 from pileus.kernel.errors import Forbidden
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import Claims
 
-from . import keys, scopes
+from . import compliance, keys, receipts, scopes
 from . import tokens as token_logic
 from . import trusts as trust_logic
 from .methods import METHODS
@@ -38,19 +38,29 @@ class Issued:
 
 
 def authenticate(
-    service: Service, auth: Section, *, catalog: bool, assertion: Mapping[str, str] | None = None
+    service: Service,
+    auth: Section,
+    *,
+    catalog: bool,
+    assertion: Mapping[str, str] | None = None,
+    receipt: str | None = None,
 ) -> Issued:
     """Issue a token for `auth`, the value of that name in the request (its schema was checked).
 
-    `assertion` is what a trusted proxy says of the caller.
+    `assertion` is what a trusted proxy says of the caller, `receipt` what an earlier part of the same login has proved.
 
-    Raises AuthenticationFailed, Invalid.
+    Raises AuthenticationFailed, MoreMethodsNeeded, Invalid.
     """
     who = _identify(Attempt(service, clock.utcnow(), assertion or {}), auth["identity"])
-    scope = auth.get("scope")
+    with service.db.read() as conn:
+        options, last_active = passwords.at_login(conn, who.user_id)
+    who = receipts.completed(service, who, options, receipt)
+    acting, scope = who, auth.get("scope")
     if isinstance(scope, dict) and "OS-TRUST:trust" in scope:
-        who, scope = _entrusted(service, who, scope)
-    return issue(service, who, scope, catalog=catalog)
+        acting, scope = _entrusted(service, who, scope)
+    issued = issue(service, acting, scope, catalog=catalog)
+    compliance.note_active(service, who.user_id, last_active)  # not before: the first login after too long is refused
+    return issued
 
 
 def issue(service: Service, who: Who, scope: Any, *, catalog: bool = True) -> Issued:

@@ -78,6 +78,7 @@ def _people(
     _ensure_grant(conn, admin, PROJECT, project_ids["admin"], role)
     _ensure_grant(conn, admin, DOMAIN, domain_id, role)
     _ensure_grant(conn, admin, SYSTEM_KIND, SYSTEM, role)
+    _never_lock(conn, [user_ids[name] for name in service_users])
     for name in service_users:
         _ensure_grant(conn, user_ids[name], PROJECT, project_ids["service"], role_ids["service"])
     return {
@@ -154,6 +155,15 @@ def _ensure_users(conn: sa.Connection, hashes: Mapping[str, str], domain_id: str
         }
         insert_ignore(conn, users, [row])
     return _names(conn, users, domain_id)
+
+
+def _never_lock(conn: sa.Connection, user_ids: Sequence[str]) -> None:
+    """Their passwords are random and long; who guesses at them must not stop the cloud."""
+    rows = conn.execute(sa.select(users.c.id, users.c.options).where(users.c.id.in_(user_ids))).all()
+    for user_id, options in rows:
+        if "ignore_lockout_failure_attempts" not in options:
+            changed = {**options, "ignore_lockout_failure_attempts": True}
+            conn.execute(sa.update(users).where(users.c.id == user_id).values(options=changed))
 
 
 def _ensure_grant(conn: sa.Connection, user_id: str, target_kind: str, target_id: str, role_id: str) -> None:

@@ -19,7 +19,7 @@ from pileus.kernel import ids
 from pileus.kernel.db import is_unique_violation
 from pileus.kernel.service import Service
 
-from . import sealing
+from . import sealing, totp
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ def create(service: Service, body: Mapping[str, Any]) -> Record:
     credential_id = ids.new_id()
     if body["type"].lower() == "ec2":
         credential_id = hashlib.sha256(_access_key(body).encode()).hexdigest()
+    _check_totp(body["type"], body["blob"])
     sealed = sealing.seal(service, body["blob"])
     values = {
         "id": credential_id,
@@ -128,9 +129,24 @@ def _access_key(body: Mapping[str, Any]) -> str:
     return access
 
 
+def _check_totp(kind: str, blob: str) -> None:
+    """Passcodes can be made of it. Raises Invalid."""
+    if kind != "totp":
+        return
+    try:
+        totp.key_of(blob)
+    except ValueError:
+        raise invalid("The blob of a credential of type totp has to be its key in base32.") from None
+
+
 def update(service: Service, credential_id: str, body: Mapping[str, Any]) -> Record:
     """Raises NotFound, Invalid."""
     values: dict[str, Any] = {name: body[name] for name in ("user_id", "project_id", "type") if name in body}
+    if body.get("type") == "totp" and "blob" not in body:
+        kept = find(service, credential_id)
+        if kept is None:
+            raise not_found("credential", credential_id)
+        _check_totp("totp", decrypted(service, kept))
     if "blob" in body:
         values["blob"] = sealing.seal(service, body["blob"])
     with service.db.write() as conn:
@@ -140,6 +156,8 @@ def update(service: Service, credential_id: str, body: Mapping[str, Any]) -> Rec
         if body.get("type", present.type).lower() == "ec2" and "blob" in body:
             project = body.get("project_id", present.project_id)
             _access_key({"blob": body["blob"], "project_id": project})
+        if "blob" in body:
+            _check_totp(body.get("type", present.type), body["blob"])
         values["extra"] = {**present.extra, **{name: value for name, value in body.items() if name not in KNOWN}}
         listing.change(conn, credentials, credential_id, values)
         changed = listing.by_id(conn, store.COLUMNS, credentials, credential_id)

@@ -14,6 +14,7 @@ from pileus.identity.store.tables import groups
 from pileus.kernel import ids
 from pileus.kernel.service import Service
 
+from . import compliance
 from .common import check_same_domain, check_same_id, extra_of, merged_extra, unique_name
 from .users import require_domain
 
@@ -72,7 +73,7 @@ def delete(service: Service, group_id: str) -> None:
 
 def list_members(service: Service, group_id: str, wanted: Listing) -> Sequence[Record]:
     with service.db.read() as conn:
-        return people.members_of(conn, group_id, wanted)
+        return people.members_of(conn, group_id, wanted, compliance.inactive_until(service))
 
 
 def is_member(service: Service, group_id: str, user_id: str) -> bool:

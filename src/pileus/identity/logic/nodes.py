@@ -199,7 +199,7 @@ def _make_user(service: Service, conn: sa.Connection, name: str, password_hash: 
         "domain_id": domain_id,
         "name": name,
         "enabled": True,
-        "options": {"lock_password": True},
+        "options": {"lock_password": True, "ignore_lockout_failure_attempts": True},
         "extra": {},
         "password_hash": password_hash,
         "password_changed_at": now,

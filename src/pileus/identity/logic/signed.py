@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from pileus.identity.errors import AuthenticationFailed
+from pileus.identity.store import passwords
 from pileus.kernel import clock
 from pileus.kernel.errors import NotFound
 from pileus.kernel.service import Service
 
-from . import auth, credentials, signatures
+from . import auth, compliance, credentials, signatures
 from .auth import Issued
 from .credentials import Ec2
 from .proofs import Who
@@ -76,7 +77,11 @@ def _expected(key: Ec2, given: Given, host: str) -> str:
 def _issue(service: Service, key: Ec2, given: Given) -> Issued:
     _check_age(service, given)
     who = Who(user_id=key.user_id, methods=("ec2credential",), proved_at=clock.utcnow())
-    return auth.issue(service, who, {"project": {"id": key.project_id or ""}})
+    issued = auth.issue(service, who, {"project": {"id": key.project_id or ""}})
+    with service.db.read() as conn:
+        _options, last_active = passwords.at_login(conn, who.user_id)
+    compliance.note_active(service, who.user_id, last_active)
+    return issued
 
 
 def _check_age(service: Service, given: Given) -> None:

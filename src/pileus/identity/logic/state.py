@@ -58,6 +58,8 @@ class State:
     credential_keys: KeyRepository
     shared: SharedKeys | None  # token keys, where machines share the database: then `keys` are not used
     shared_credentials: SharedKeys | None
+    receipt_keys: KeyRepository
+    shared_receipts: SharedKeys | None
     hasher: Hasher
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     roles: tuple[int, RoleMap] | None = None
@@ -84,6 +86,8 @@ def of(service: Service) -> State:
                     credential_keys=KeyRepository(service.home / "keys" / "credentials"),
                     shared=SharedKeys(vault, "token-keys") if vault else None,
                     shared_credentials=SharedKeys(vault, "credential-keys") if vault else None,
+                    receipt_keys=KeyRepository(service.home / "keys" / "receipts"),
+                    shared_receipts=SharedKeys(vault, "receipt-keys") if vault else None,
                     hasher=Hasher(options.password_hash_time, options.password_hash_memory, options.concurrent_hashes),
                 )
                 _states[service.db] = state

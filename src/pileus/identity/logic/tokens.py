@@ -22,7 +22,7 @@ from pileus.kernel import clock, tokens
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import Claims
 
-from . import access_rules, keys
+from . import access_rules, compliance, keys
 from . import state as state_module
 
 
@@ -140,6 +140,8 @@ def describe(
     row = live.state(conn, claims.user_id, claims.project_id or claims.domain_id, claims.audit_id, claims.chain_id)
     if row is None:
         raise NoRights("the user is gone")
+    if compliance.is_inactive(service, row.user_last_active_at):
+        raise NoRights("the user is inactive")
     _check_state(row, claims)
     body: dict[str, Any] = {
         "methods": list(claims.methods),
@@ -150,10 +152,10 @@ def describe(
             "password_expires_at": clock.iso_micro(row.password_expires_at),
         },
         "audit_ids": list(claims.audit_ids),
-        "expires_at": _iso(claims.expires_at),
-        "issued_at": _iso(claims.issued_at),
+        "expires_at": iso(claims.expires_at),
+        "issued_at": iso(claims.issued_at),
     }
-    trust = _checked_trust(conn, claims, body)
+    trust = _checked_trust(service, conn, claims, body)
     if claims.unscoped:
         return body
     role_map = state_module.role_map(service, conn, present)
@@ -246,7 +248,9 @@ def _credential_role_ids(conn: sa.Connection, claims: Claims, body: dict[str, An
     return set(credential.role_ids)
 
 
-def _checked_trust(conn: sa.Connection, claims: Claims, body: dict[str, Any]) -> Record | None:
+def _checked_trust(
+    service: Service, conn: sa.Connection, claims: Claims, body: dict[str, Any]
+) -> Record | None:
     """The trust of the token, which must hold and have both parties; it is added to the token body."""
     if claims.trust_id is None:
         return None
@@ -260,6 +264,8 @@ def _checked_trust(conn: sa.Connection, claims: Claims, body: dict[str, Any]) ->
     behind = live.state(conn, other, None)
     if behind is None or not (behind.user_enabled and behind.user_domain_enabled):
         raise NoRights("the other party of the trust is gone or disabled")
+    if compliance.is_inactive(service, behind.user_last_active_at):
+        raise NoRights("the other party of the trust is inactive")
     if behind.user_valid_after is not None and claims.issued_at < behind.user_valid_after:
         raise NoRights("all tokens of the other party were revoked later")
     body["OS-TRUST:trust"] = {
@@ -302,5 +308,6 @@ def _filled(url: str, values: Mapping[str, str]) -> str | None:
     return None if "$(" in url or "%(" in url else url
 
 
-def _iso(moment: dt.datetime) -> str:
+def iso(moment: dt.datetime) -> str:
+    """As tokens and receipts print times."""
     return moment.isoformat(timespec="microseconds") + "Z"

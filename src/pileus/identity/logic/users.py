@@ -8,13 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.identity.errors import AuthenticationFailed, invalid, not_found
-from pileus.identity.store import listing, people, projects, revision
+from pileus.identity.store import listing, passwords, people, projects, revision
 from pileus.identity.store.listing import Listing, Record
 from pileus.identity.store.tables import users
 from pileus.kernel import clock, ids
-from pileus.kernel.errors import Forbidden
 from pileus.kernel.service import Service
 
+from . import compliance, lockout, multi_factor
 from . import state as state_module
 from .common import check_same_domain, check_same_id, extra_of, merged_extra, merged_options, unique_name
 
@@ -30,15 +30,17 @@ def find(service: Service, user_id: str) -> Record | None:
 
 def list_users(service: Service, wanted: Listing) -> Sequence[Record]:
     with service.db.read() as conn:
-        return listing.select(conn, people.USER_COLUMNS, users, wanted)
+        return people.list_users(conn, wanted, compliance.inactive_until(service))
 
 
 def create(service: Service, body: Mapping[str, Any], user_id: str | None = None) -> Record:
     """Create a user in an existing domain. Raises AlreadyExists, NotFound for the domain, Invalid."""
-    password_hash = _hashed(service, body.get("password"))
+    multi_factor.check(body)
+    password_hash = compliance.hashed(service, body.get("password"))
     now = clock.utcnow()
     user_id = user_id or ids.new_id()
     name, domain_id = body["name"].strip(), body["domain_id"]
+    options = merged_options(None, body.get("options"))
     with unique_name("user", name, domain_id), service.db.write() as conn:
         require_domain(conn, domain_id)
         _check_default_project(conn, body.get("default_project_id"))
@@ -49,11 +51,10 @@ def create(service: Service, body: Mapping[str, Any], user_id: str | None = None
                 name=name,
                 enabled=body.get("enabled", True),
                 default_project_id=body.get("default_project_id"),
-                options=merged_options(None, body.get("options")),
+                options=options,
                 extra=extra_of(body, KNOWN),
-                password_hash=password_hash,
-                password_changed_at=now if password_hash else None,
                 created_at=now,
+                **compliance.of_new_user(service, password_hash, options, now),
             )
         )
         created = people.user(conn, user_id)
@@ -71,9 +72,8 @@ def update(service: Service, user_id: str, body: Mapping[str, Any]) -> Record:
     values: dict[str, Any] = {name: body[name] for name in ("enabled", "default_project_id") if name in body}
     if "name" in body:
         values["name"] = body["name"].strip()
-    if "password" in body:
-        values["password_hash"] = _hashed(service, body["password"])
-        values["password_changed_at"] = clock.utcnow()
+    multi_factor.check(body)
+    password_hash = compliance.hashed(service, body.get("password"))
     with unique_name("user", values.get("name", ""), body.get("domain_id")), service.db.write() as conn:
         present = people.user(conn, user_id, "update")
         if present is None:
@@ -81,8 +81,9 @@ def update(service: Service, user_id: str, body: Mapping[str, Any]) -> Record:
         check_same_domain(present.domain_id, body)
         _check_default_project(conn, body.get("default_project_id"))
         values["extra"] = merged_extra(present.extra, body, KNOWN)
-        values["options"] = merged_options(present.options, body.get("options"))
-        if "password" in body or body.get("enabled") is False:
+        options = values["options"] = merged_options(present.options, body.get("options"))
+        values.update(compliance.of_update(service, conn, user_id, body, present.options, options, password_hash))
+        if body.get("enabled") is False:
             values["tokens_valid_after"] = clock.utcnow()
         listing.change(conn, users, user_id, values)
         changed = people.user(conn, user_id)
@@ -101,25 +102,30 @@ def delete(service: Service, user_id: str) -> None:
 
 
 def change_password(service: Service, user_id: str, original: str, password: str) -> None:
-    """A user's own change; knowing the old password is the authorization, a token is not needed.
+    """A user's own change; knowing the old password is the authorization, also when it has expired. A token is not needed.
 
-    Raises AuthenticationFailed when the old one is wrong, Forbidden when it is locked.
+    Raises AuthenticationFailed when the old one is wrong or the user locked, Invalid when a rule forbids the change.
     """
     with service.db.read() as conn:
         row = people.for_password(conn, user_id=user_id, name=None, domain_id=None, domain_name=None)
+        present = passwords.present(conn, user_id)
     hasher = state_module.of(service).hasher
     verified = hasher.verify(original, row.password_hash if row is not None else None)
-    if row is None or not verified or not (row.enabled and row.domain_enabled):
-        raise AuthenticationFailed(f"password change of user {user_id}")
-    if row.options.get("lock_password"):
-        raise Forbidden("The password of this user is locked: only an administrator can change it.")
-    password_hash = _hashed(service, password)
-    now = clock.utcnow()
+    row = lockout.judge(service, row, right=verified, what="password")
+    if not (row.enabled and row.domain_enabled) or compliance.is_inactive(service, row.last_active_at):
+        raise AuthenticationFailed(f"user {user_id} or its domain is disabled")
+    assert present is not None, "it was read with the user"
+    since, chosen = present.password_changed_at, present.password_self_service
+    compliance.check_changeable(service, row.options, since=since, self_service=chosen)
+    compliance.check_strength(service, password)
+    compliance.check_unused(service, user_id, row.password_hash, password)
+    new_hash = hasher.hash(password)
     with service.db.write() as conn:
-        swap = sa.update(users).where(users.c.id == user_id, users.c.password_hash == row.password_hash)
-        values = {"password_hash": password_hash, "password_changed_at": now, "tokens_valid_after": now}
-        if conn.execute(swap.values(**values)).rowcount == 0:
+        mine = sa.update(users).where(users.c.id == user_id, users.c.password_hash == row.password_hash)
+        values = compliance.of_new_password(service, new_hash, row.options, self_service=True)
+        if conn.execute(mine.values(**values)).rowcount == 0:
             raise AuthenticationFailed(f"the password of user {user_id} was changed meanwhile")
+        compliance.retire(service, conn, user_id, row.password_hash)
         revision.advance(conn)
 
 
@@ -143,11 +149,3 @@ def _check_default_project(conn: sa.Connection, project_id: str | None) -> None:
     project = projects.project(conn, project_id)
     if project is not None and project.is_domain:
         raise invalid("User's default project ID cannot be a domain ID.")
-
-
-def _hashed(service: Service, password: str | None) -> str | None:
-    if password is None:
-        return None
-    if len(password) > service.options.max_password_length:
-        raise invalid(f"The password is longer than {service.options.max_password_length} characters.")
-    return state_module.of(service).hasher.hash(password)

@@ -7,7 +7,8 @@ a marker are ordered by id, as upstream's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
@@ -16,11 +17,18 @@ Record: TypeAlias = sa.Row[*tuple[Any, ...]]
 """A row of any columns."""
 
 COMPARATORS = ("contains", "icontains", "startswith", "istartswith", "endswith", "iendswith", "equals", "iequals")
+_OF_MOMENTS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "neq": operator.ne,
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Filter:
-    """`attribute` compared to `value`; the comparator "" is equality."""
+    """`attribute` compared to `value`; the comparator "" is equality, those of moments are named as in queries (lt, neq)."""
 
     attribute: str
     value: Any
@@ -69,6 +77,8 @@ def _comparison(column: sa.ColumnElement[Any], wanted: Filter, dialect: str) -> 
     value, kind = wanted.value, wanted.comparator
     if kind in {"", "equals"}:
         return column == value
+    if kind in _OF_MOMENTS:
+        return _OF_MOMENTS[kind](column, value)
     if not value:
         return column.is_not(None)
     text = sa.func.lower(column) if kind.startswith("i") else column

@@ -36,6 +36,7 @@ _STATE = (
         users.c.tokens_valid_after.label("user_valid_after"),
         users.c.password_expires_at,
         users.c.options.label("user_options"),
+        users.c.last_active_at.label("user_last_active_at"),
         users.c.domain_id.label("user_domain_id"),
         _user_domain.c.name.label("user_domain_name"),
         _user_domain.c.enabled.label("user_domain_enabled"),

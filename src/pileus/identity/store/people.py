@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from pileus.kernel.db import insert_ignore
 
-from . import listing
+from . import listing, passwords
 from .listing import Lock, Record
 from .tables import (
     access_rules,
@@ -31,6 +33,7 @@ USER_COLUMNS = (
     users.c.options,
     users.c.extra,
     users.c.password_expires_at,
+    users.c.last_active_at,
 )
 GROUP_COLUMNS = (groups.c.id, groups.c.domain_id, groups.c.name, groups.c.description, groups.c.extra)
 
@@ -43,6 +46,7 @@ _PASSWORD_COLUMNS = (
     users.c.password_expires_at,
     users.c.options,
     users.c.domain_id,
+    users.c.last_active_at,
     projects.c.enabled.label("domain_enabled"),
 )
 
@@ -73,9 +77,21 @@ def groups_of(conn: sa.Connection, user_id: str, wanted: listing.Listing) -> Seq
     return listing.select(conn, GROUP_COLUMNS, groups, wanted, member)
 
 
-def members_of(conn: sa.Connection, group_id: str, wanted: listing.Listing) -> Sequence[Record]:
+def members_of(
+    conn: sa.Connection, group_id: str, wanted: listing.Listing, inactive_until: dt.date | None
+) -> Sequence[Record]:
     member = users.c.id.in_(sa.select(memberships.c.user_id).where(memberships.c.group_id == group_id))
-    return listing.select(conn, USER_COLUMNS, users, wanted, member)
+    return list_users(conn, wanted, inactive_until, member)
+
+
+def list_users(
+    conn: sa.Connection, wanted: listing.Listing, inactive_until: dt.date | None, *conditions: sa.ColumnElement[bool]
+) -> Sequence[Record]:
+    """Who was last active on that day or before is not enabled."""
+    flags = [passwords.is_enabled(one.value, inactive_until) for one in wanted.filters if one.attribute == "enabled"]
+    others = tuple(one for one in wanted.filters if one.attribute != "enabled")
+    rest = dataclasses.replace(wanted, filters=others)
+    return listing.select(conn, USER_COLUMNS, users, rest, *conditions, *flags)
 
 
 def is_member(conn: sa.Connection, user_id: str, group_id: str) -> bool:

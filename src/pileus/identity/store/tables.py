@@ -78,9 +78,27 @@ users = sa.Table(
     sa.Column("password_expires_at", Timestamp),
     sa.Column("tokens_valid_after", Timestamp),
     sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("password_self_service", sa.Boolean, nullable=False, server_default=sa.false()),  # who set it: its user
+    sa.Column("failed_auth_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("failed_auth_at", Timestamp),
+    sa.Column("last_active_at", sa.Date),  # no day: never taken for inactive
     sa.UniqueConstraint("domain_id", "name"),
     sa.Index(None, "name"),
     sa.Index(None, "default_project_id"),
+    sa.Index(None, "password_expires_at"),
+    sa.Index(None, "last_active_at"),
+)
+
+# Passwords that users had before, as far back as one must not be used again.
+old_passwords = sa.Table(
+    "old_passwords",
+    METADATA,
+    _id(primary_key=True),
+    _id("user_id", nullable=False),
+    sa.Column("password_hash", sa.String(255), nullable=False),
+    sa.Column("replaced_at", Timestamp, nullable=False),
+    sa.Index(None, "user_id", "replaced_at"),
+    sa.ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="CASCADE"),
 )
 
 groups = sa.Table(
@@ -235,6 +253,15 @@ credentials = sa.Table(
     sa.Index(None, "user_id"),
     sa.Index(None, "project_id"),
     sa.Index(None, "type"),
+)
+
+# The newest time step (of 30 s) whose passcode was used: each is good once.
+totp_uses = sa.Table(
+    "totp_uses",
+    METADATA,
+    _id("credential_id", primary_key=True),
+    sa.Column("step", sa.BigInteger, nullable=False),
+    sa.ForeignKeyConstraint(["credential_id"], ["credentials.id"], ondelete="CASCADE"),
 )
 
 application_credentials = sa.Table(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pileus.identity.logic.proofs import Attempt, Section, Who
 
-from . import application_credential, password, token
+from . import application_credential, password, token, totp
 
 Method = Callable[[Attempt, Section], Who]
 
@@ -17,4 +17,5 @@ METHODS: dict[str, Method] = {
     "password": password.check,
     "token": token.check,
     "application_credential": application_credential.check,
+    "totp": totp.check,
 }

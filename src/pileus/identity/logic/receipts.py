@@ -1,0 +1,108 @@
+"""Receipts: what a login of several methods has proved so far.
+
+A receipt is made like an unscoped token, with keys of its own, so that neither is taken for the other. It ends after some
+minutes, and with whatever ends the tokens of its user: another password, disabling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pileus.identity.errors import AuthenticationFailed, MoreMethodsNeeded
+from pileus.identity.store import revision
+from pileus.kernel import clock, tokens
+from pileus.kernel.service import Service
+from pileus.kernel.tokens import Claims
+
+from . import keys, multi_factor
+from . import tokens as token_logic
+from .proofs import Who, both
+
+
+def completed(service: Service, who: Who, options: Mapping[str, Any], receipt: str | None) -> Who:
+    """A caller with all that was proved, here and in the login that the receipt is from, if that meets the rules of the user.
+
+    Raises MoreMethodsNeeded with a receipt for what is there when it does not, AuthenticationFailed for a receipt that is
+    none or somebody else's.
+    """
+    if receipt is not None:
+        before = _proved_before(service, who, receipt)
+        who = dataclasses.replace(both(who, before), methods=tuple(dict.fromkeys((*before.methods, *who.methods))))
+    rules = multi_factor.rules_of(options)
+    if not multi_factor.are_met(rules, who.methods):
+        raise _unfinished(service, who, rules)
+    return who
+
+
+def _proved_before(service: Service, who: Who, receipt: str) -> Who:
+    keys.ensure_receipts(service)
+    with service.db.read() as conn:
+        present = revision.read(conn)
+        try:
+            claims = tokens.decode(receipt, keys.receipt_ring(service, conn, present))
+        except tokens.TokenInvalid:
+            raise AuthenticationFailed("not a receipt of this installation") from None
+        if claims.user_id != who.user_id:
+            raise AuthenticationFailed(f"the receipt is one of user {claims.user_id}, not {who.user_id}")
+        if claims.expires_at <= clock.utcnow():
+            raise AuthenticationFailed("the receipt has expired")
+        _check_user(service, conn, present, claims)
+    return Who(
+        user_id=claims.user_id,
+        methods=claims.methods,
+        project_id=claims.project_id,
+        application_credential_id=claims.application_credential_id,
+        access_token_id=claims.access_token_id,
+        identity_provider_id=claims.identity_provider_id,
+        protocol_id=claims.protocol_id,
+        thumbprint=claims.thumbprint,
+        proved_at=claims.issued_at,
+    )
+
+
+def _unfinished(service: Service, who: Who, rules: Sequence[Sequence[str]]) -> Exception:
+    """What to answer to a login that is a part of what the rules ask for."""
+    if "token" in who.methods:
+        return AuthenticationFailed(f"the token of user {who.user_id} was made with fewer methods than are needed")
+    keys.ensure_receipts(service)
+    ends = who.proved_at + dt.timedelta(seconds=service.options.receipt_expiration)
+    claims = Claims(
+        user_id=who.user_id,
+        methods=who.methods,
+        issued_at=who.proved_at,
+        expires_at=ends.replace(microsecond=0),
+        audit_ids=(tokens.new_audit_id(),),
+        project_id=who.project_id,
+        application_credential_id=who.application_credential_id,
+        access_token_id=who.access_token_id,
+        identity_provider_id=who.identity_provider_id,
+        protocol_id=who.protocol_id,
+        thumbprint=who.thumbprint,
+    )
+    with service.db.read() as conn:
+        present = revision.read(conn)
+        user = _check_user(service, conn, present, claims)
+        receipt = tokens.encode(claims, keys.receipt_ring(service, conn, present))
+    body = {
+        "receipt": {
+            "methods": list(claims.methods),
+            "user": {name: user[name] for name in ("domain", "id", "name")},
+            "expires_at": token_logic.iso(claims.expires_at),
+            "issued_at": token_logic.iso(claims.issued_at),
+        },
+        "required_auth_methods": multi_factor.begun(rules, claims.methods),
+    }
+    return MoreMethodsNeeded(receipt, body)
+
+
+def _check_user(service: Service, conn: Any, present: revision.Revision, claims: Claims) -> Mapping[str, Any]:
+    """The user as tokens show it; what would end an unscoped token ends the receipt. Raises AuthenticationFailed."""
+    plain = dataclasses.replace(claims, project_id=None, application_credential_id=None, access_token_id=None, thumbprint=None)
+    try:
+        user: Mapping[str, Any] = token_logic.describe(service, conn, present, plain, catalog=False)["user"]
+    except token_logic.NoRights as reason:
+        raise AuthenticationFailed(f"receipt: {reason}") from None
+    return user
