@@ -404,3 +404,27 @@ def test_logins_wait_in_a_pool_of_their_own(tmp_path):
     assert login is not gateway._pool_of("GET", App(), "/v3/auth/tokens")
     assert gateway._pool_of("GET", App(), "/v3/users") is gateway._pool_of("POST", object(), "/v3/auth/tokens")
     gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        ("203.0.113.9", "1.2.3.4", "203.0.113.9"),  # a stranger says what it likes
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "1.2.3.4", "1.2.3.4"),
+        ("::ffff:10.0.0.1", "1.2.3.4", "1.2.3.4"),
+        ("10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.2", "1.2.3.4"),  # what was made up stands before
+        ("10.0.0.1", "10.0.0.3,10.0.0.2", "10.0.0.3"),
+        ("10.0.0.1", "nonsense", "nonsense"),
+    ],
+)
+def test_the_address_of_who_asks_is_the_last_that_is_no_proxy(tmp_path, peer, forwarded, expected):
+    from pileus.kernel.config import load
+    from pileus.server.edge import Gateway
+
+    config = load(tmp_path, {}, environ={}, overrides={"api": {"trusted_proxies": ["10.0.0.0/8"]}})
+    gateway = Gateway({}, config)
+    headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
+    scope = {"method": "GET", "query_string": b"", "http_version": "1.1", "scheme": "http", "client": (peer, 1), "headers": headers}
+    assert gateway._environ(scope, "", "/")["pileus.client"] == expected
+    gateway.close()

@@ -158,6 +158,7 @@ class LocalBinding:
             "SERVER_PORT": "0",
             "SERVER_PROTOCOL": "HTTP/1.1",
             "REMOTE_ADDR": "127.0.0.1",
+            "pileus.client": "",
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
             "wsgi.errors": io.StringIO(),

@@ -101,6 +101,15 @@ class Unprocessable(Failure):
     status = 422
 
 
+class TooManyRequests(Failure):
+    """Whoever asks has to wait."""
+
+    status = 429
+
+    def __init__(self, message: str = "", *, retry_after: int = 1) -> None:
+        super().__init__(message, headers={"Retry-After": str(retry_after)})
+
+
 class Internal(Failure):
     """Our own fault; the user sees a plain sentence, the log the rest."""
 

@@ -108,8 +108,9 @@ class TestClient:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         as_: Context | None = MEMBER,
+        client: str = "127.0.0.1",
     ) -> Response:
-        """One request; `path` is below the prefix and may have a query."""
+        """One request from the address `client`; `path` is below the prefix and may have a query."""
         parts = urlsplit(path)
         data = orjson.dumps(json) if json is not None else (body or b"")
         environ: dict[str, Any] = {
@@ -121,7 +122,7 @@ class TestClient:
             "SERVER_PORT": "5000",
             "SERVER_PROTOCOL": "HTTP/1.1",
             "HTTP_HOST": "localhost:5000",
-            "REMOTE_ADDR": "127.0.0.1",
+            "REMOTE_ADDR": client,
             "CONTENT_LENGTH": str(len(data)),
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",

@@ -189,7 +189,20 @@ class Gateway:
             text = value.decode("latin-1")
             environ[key] = f"{environ[key]},{text}" if key in environ else text
         environ["pileus.base_url"] = self._base_url(environ, client[0])
+        environ["pileus.client"] = self._client(environ, client[0])
         return environ
+
+    def _client(self, environ: Mapping[str, Any], peer: str) -> str:
+        """The address of who asks. Each proxy on the way adds the one it heard from: the last that is no proxy of ours counts,
+        as those before it are what a client made up.
+        """
+        if not self._trusted:
+            return peer
+        told = [part.strip() for part in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
+        address = peer
+        while told and self._is_trusted(address):
+            address = told.pop()
+        return address
 
     def _base_url(self, environ: Mapping[str, Any], client: str) -> str:
         if self.config.api.public_url:

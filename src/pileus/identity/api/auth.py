@@ -12,6 +12,7 @@ from pileus.kernel.errors import Forbidden
 from pileus.kernel.web import Call, Operations, Reply
 
 from .common import collection, flag, permit
+from .failures import accounts_of, slowed
 
 operations = Operations()
 
@@ -111,7 +112,8 @@ _AUTH = {
 def issue_token(call: Call) -> Reply:
     wanted, receipt = call.body["auth"], call.headers.get(_RECEIPT)
     try:
-        issued = auth.authenticate(call.service, wanted, catalog="nocatalog" not in call.query, receipt=receipt)
+        with slowed(call, accounts_of(wanted["identity"])):
+            issued = auth.authenticate(call.service, wanted, catalog="nocatalog" not in call.query, receipt=receipt)
     except MoreMethodsNeeded as part:
         return Reply(part.body, status=401, headers={_RECEIPT: part.receipt})
     return _token_reply(issued.token, issued.json)

@@ -10,8 +10,10 @@ from typing import Any
 from pileus.identity.errors import AuthenticationFailed
 from pileus.identity.logic import auth
 from pileus.kernel import clock
-from pileus.kernel.errors import Failure
+from pileus.kernel.errors import Failure, TooManyRequests
 from pileus.kernel.web import Call, Operations, Reply
+
+from .failures import slowed
 
 operations = Operations()
 
@@ -40,7 +42,10 @@ def issue_token(call: Call) -> Reply:
     credential = {"id": client[0], "secret": client[1]}
     wanted = {"identity": {"methods": ["application_credential"], "application_credential": credential}}
     try:
-        issued = auth.authenticate(call.service, wanted, catalog=False)
+        with slowed(call, [client[0]]):
+            issued = auth.authenticate(call.service, wanted, catalog=False)
+    except TooManyRequests:
+        raise
     except AuthenticationFailed:
         return _refused(401, "invalid_client", "Client authentication failed.")
     except Failure as failure:

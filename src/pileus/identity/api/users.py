@@ -26,6 +26,7 @@ from .common import (
     with_domain,
     wrapped,
 )
+from .failures import slowed
 
 operations = Operations()
 
@@ -137,7 +138,9 @@ def delete_user(call: Call) -> None:
 )
 def change_password(call: Call) -> None:
     given = call.body["user"]
-    users.change_password(call.service, call.params["user_id"], given["original_password"], given["password"])
+    user_id = call.params["user_id"]
+    with slowed(call, [user_id]):
+        users.change_password(call.service, user_id, given["original_password"], given["password"])
 
 
 @operations(

@@ -22,6 +22,7 @@ from pileus.kernel.db import Database
 from pileus.kernel.installation import Vault
 from pileus.kernel.service import Service
 from pileus.kernel.shared_keys import SharedKeys
+from pileus.kernel.throttle import Throttle
 from pileus.kernel.tokens import KeyRepository
 
 from .passwords import Hasher
@@ -61,6 +62,7 @@ class State:
     receipt_keys: KeyRepository
     shared_receipts: SharedKeys | None
     hasher: Hasher
+    failures: Throttle  # failed logins by address and user
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     roles: tuple[int, RoleMap] | None = None
     catalog: tuple[int, list[dict[str, Any]], dict[str, frozenset[str]]] | None = None
@@ -89,6 +91,7 @@ def of(service: Service) -> State:
                     receipt_keys=KeyRepository(service.home / "keys" / "receipts"),
                     shared_receipts=SharedKeys(vault, "receipt-keys") if vault else None,
                     hasher=Hasher(options.password_hash_time, options.password_hash_memory, options.concurrent_hashes),
+                    failures=Throttle(options.failed_logins, options.failed_logins_window),
                 )
                 _states[service.db] = state
     return state

@@ -51,6 +51,9 @@ _JSON_TYPES = ("application/json", "")
 CONTEXT_KEY = "pileus.context"
 """Environ key under which another service of this process hands over a verified Context. No HTTP header can set it."""
 
+CLIENT_KEY = "pileus.client"
+"""Environ key of the address that asks, behind all proxies; empty when this process asks itself."""
+
 
 class Application:
     """WSGI application of one service."""
@@ -302,6 +305,7 @@ def _answer(
         body=body,
         stream=req.env["wsgi.input"] if raw else None,
         refusal=app.style.forbidden,
+        client=str(req.env.get(CLIENT_KEY, req.env.get("REMOTE_ADDR", ""))),
     )
     _admit(app, call)
     result = _waiting(app, call) if operation.waits else operation.handler(call)

@@ -116,6 +116,7 @@ class Call:
         "_authorized",
         "base_url",
         "body",
+        "client",
         "context",
         "headers",
         "method",
@@ -145,7 +146,9 @@ class Call:
         body: Any = None,
         stream: BinaryIO | Readable | None = None,
         refusal: Callable[[str], str] = str,
+        client: str = "",
     ) -> None:
+        self.client = client  # the address that asks; none is this process itself
         self.context = context
         self.service = service
         self.operation = operation
