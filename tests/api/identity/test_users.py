@@ -264,3 +264,53 @@ def test_projects_of_a_user(identity):
     assert names(identity("GET", path, token=token)) == {"project-of-ann"}
     assert names(identity("GET", path + "?name=other")) == set()
     assert identity("GET", f"/users/{'0' * 32}/projects").status == 404
+
+
+# What belongs to a user -----------------------------------------------------------------------------------------------
+
+
+def test_projects_of_a_user_are_filtered_like_other_lists(identity):
+    ann = identity.user("ann")
+    for name in ("Alpha", "alphabet", "beta"):
+        identity.grant("member", user=ann["id"], project=identity.make("project", name=name)["id"])
+    base = f"/users/{ann['id']}/projects?"
+    for query, expected in {
+        "": {"Alpha", "alphabet", "beta"},
+        "name=beta": {"beta"},
+        "name=Beta": set(),
+        "name__contains=lpha": {"Alpha", "alphabet"},
+        "name__icontains=ALPHA": {"Alpha", "alphabet"},
+        "name__startswith=al": {"alphabet"},
+        "name__endswith=a": {"Alpha", "beta"},
+        "name__iequals=ALPHA": {"Alpha"},
+        "domain_id=default&enabled=true": {"Alpha", "alphabet", "beta"},
+        "domain_id=other": set(),
+        "enabled=false": set(),
+    }.items():
+        assert names(identity("GET", base + query, ok=200)) == expected, query
+
+
+def test_who_looks_from_a_domain_sees_its_groups_alone(identity):
+    domain = identity.make("domain", name="acme")
+    boss = identity.user("boss", domain_id=domain["id"])
+    ann = identity.user("ann", domain_id=domain["id"])
+    identity.grant("reader", user=boss["id"], domain=domain["id"])
+    for name, where in (("here", domain["id"]), ("there", "default")):
+        group = identity.make("group", name=name, domain_id=where)
+        identity("PUT", f"/groups/{group['id']}/users/{ann['id']}", ok=204)
+    token = identity.token("boss", "boss-secret", {"domain": {"id": domain["id"]}}, domain=domain["id"])
+    assert names(identity("GET", f"/users/{ann['id']}/groups", token=token, ok=200)) == {"here"}
+    assert names(identity("GET", f"/users/{ann['id']}/groups", ok=200)) == {"here", "there"}
+
+
+def test_a_default_project_gives_the_scope_of_a_login_that_names_none(identity):
+    ann, project, _token = identity.member("ann")
+    path = f"/users/{ann['id']}"
+    assert "default_project_id" not in identity("GET", path).json["user"]
+    changed = identity("PATCH", path, {"user": {"default_project_id": project["id"]}}, ok=200).json["user"]
+    assert changed["default_project_id"] == project["id"]
+    assert identity.login("ann", "ann-secret").json["token"]["project"]["id"] == project["id"]
+    assert "project" not in identity.login("ann", "ann-secret", "unscoped").json["token"]
+    identity("PATCH", path, {"user": {"default_project_id": "0" * 32}}, ok=200)
+    assert "project" not in identity.login("ann", "ann-secret").json["token"], "one that cannot be used is passed over"
+    assert "default_project_id" not in identity("PATCH", path, {"user": {"default_project_id": None}}, ok=200).json["user"]

@@ -133,6 +133,27 @@ def _moment(attribute: str, text: str) -> Filter:
         ) from None
 
 
+def matching(rows: Sequence[Record], wanted: Listing) -> list[Record]:
+    """Those of a list that is whole already which the filters let through."""
+    return [row for row in rows if all(_matches(getattr(row, one.attribute), one) for one in wanted.filters)]
+
+
+def _matches(present: Any, wanted: Filter) -> bool:
+    if wanted.comparator in {"", "equals"}:
+        return bool(present == wanted.value)
+    text, value = str(present), str(wanted.value)
+    if wanted.comparator.startswith("i"):
+        text, value = text.lower(), value.lower()
+    match wanted.comparator.removeprefix("i"):
+        case "contains":
+            return value in text
+        case "startswith":
+            return text.startswith(value)
+        case "endswith":
+            return text.endswith(value)
+    return text == value
+
+
 def limit(call: Call) -> int:
     """The smaller of what is asked for and what is allowed; 0 is no limit."""
     most: int = call.service.options.list_limit

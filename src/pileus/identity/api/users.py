@@ -17,8 +17,8 @@ from .common import (
     NULLABLE_ID,
     TEXT,
     collection,
-    flag,
     listing,
+    matching,
     own_domain,
     people,
     permit,
@@ -156,6 +156,8 @@ def list_user_groups(call: Call) -> dict[str, Any]:
     if row is None:
         raise not_found("user", call.params["user_id"])
     wanted = listing(call, ("name",))
+    if call.context.domain_id:
+        wanted = wanted.with_filter("domain_id", call.context.domain_id)
     rows = users.groups_of(call.service, row.id, wanted)
     return collection(call, "groups", rows, render.groups(call), wanted)
 
@@ -173,11 +175,5 @@ def list_user_projects(call: Call) -> dict[str, Any]:
     if row is None:
         raise not_found("user", call.params["user_id"])
     found = project_logic.of_user(call.service, row.id)
-    shown = [
-        project
-        for project in found.rows
-        if call.query.one("name", project.name) == project.name
-        and call.query.one("domain_id", project.domain_id) == project.domain_id
-        and ("enabled" not in call.query or flag(call.query.one("enabled")))
-    ]
+    shown = matching(found.rows, listing(call, ("name", "domain_id", "enabled")))
     return collection(call, "projects", shown, render.projects(call, found.tags))
