@@ -401,6 +401,8 @@ def test_logins_wait_in_a_pool_of_their_own(tmp_path):
     gateway = Gateway({}, load(tmp_path, {}, environ={}))
     login = gateway._pool_of("POST", App(), "/v3/auth/tokens")
     assert login is gateway._pool_of("POST", App(), "/v3/auth/tokens/")
+    assert login is gateway._pool_of("POST", App(), f"/v3/users/{'a' * 32}/password")
+    assert login is not gateway._pool_of("POST", App(), "/v3/users/a/b/password")
     assert login is not gateway._pool_of("GET", App(), "/v3/auth/tokens")
     assert gateway._pool_of("GET", App(), "/v3/users") is gateway._pool_of("POST", object(), "/v3/auth/tokens")
     gateway.close()
@@ -416,6 +418,9 @@ def test_logins_wait_in_a_pool_of_their_own(tmp_path):
         ("10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.2", "1.2.3.4"),  # what was made up stands before
         ("10.0.0.1", "10.0.0.3,10.0.0.2", "10.0.0.3"),
         ("10.0.0.1", "nonsense", "nonsense"),
+        ("10.0.0.1", "1.2.3.4:4711", "1.2.3.4"),
+        ("10.0.0.1", "[2001:db8::1]:4711", "2001:db8::1"),
+        ("10.0.0.1", "2001:db8::1, 10.0.0.2:80", "2001:db8::1"),
     ],
 )
 def test_the_address_of_who_asks_is_the_last_that_is_no_proxy(tmp_path, peer, forwarded, expected):

@@ -47,7 +47,9 @@ ROOM = Room(
     loops="pileus.identity.loops:LOOPS",
     calls="pileus.identity.logic.calls:CALLS",
     bootstrap="pileus.identity.logic.bootstrap:bootstrap",
-    logins=frozenset({("POST", "/v3/auth/tokens"), ("POST", "/v3/OS-OAUTH2/token")}),
+    logins=frozenset(
+        {("POST", "/v3/auth/tokens"), ("POST", "/v3/OS-OAUTH2/token"), ("POST", "/v3/users/*/password")}
+    ),
     revision="pileus.identity.logic.state:revision_of",
     rotate_keys="pileus.identity.logic.keys:rotate",
     rotate_credential_keys="pileus.identity.logic.sealing:rotate",

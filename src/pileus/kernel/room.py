@@ -26,7 +26,7 @@ class Room:
     alone: a function of its Service that reads the revision number, asked before each request on the same machine; so are
     `rotate_keys` and `rotate_credential_keys`, for `pileus keys rotate`.
     `explain` is a function of a connection and an id that says how a resource is and what comes next, for `pileus why`. `logins`
-    are (method, path below the prefix) of requests that hash passwords: the edge keeps them apart from all others.
+    are (method, path below the prefix, `*` for any part of it) of requests that hash passwords: the edge keeps them apart from all others.
     """
 
     name: str

@@ -114,7 +114,8 @@ class Gateway:
 
     def _pool_of(self, method: str, app: Wsgi, path: str) -> Pool:
         """Logins wait for each other in a pool of one thread per core, never in the threads of all other requests."""
-        return self._logins if (method, path.rstrip("/")) in getattr(app, "logins", ()) else self._requests
+        logins = getattr(app, "logins", ())
+        return self._logins if any(_fits(method, path, login) for login in logins) else self._requests
 
     async def _stream(self, receive: Receive, send: Send, chunks: Any) -> None:
         """Send what the iterator gives, as fast as the client takes it and as long as it is there."""
@@ -201,7 +202,7 @@ class Gateway:
         told = [part.strip() for part in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
         address = peer
         while told and self._is_trusted(address):
-            address = told.pop()
+            address = _without_port(told.pop())
         return address
 
     def _base_url(self, environ: Mapping[str, Any], client: str) -> str:
@@ -228,6 +229,21 @@ class Gateway:
         self._requests.close()
         self._logins.close()
         self._streams.close(drop=True)
+
+
+def _fits(method: str, path: str, pattern: tuple[str, str]) -> bool:
+    """Whether a request is of a pattern, in which `*` stands for one part of the path."""
+    if method != pattern[0]:
+        return False
+    parts, wanted = path.rstrip("/").split("/"), pattern[1].split("/")
+    return len(parts) == len(wanted) and all(want in {"*", part} for want, part in zip(wanted, parts, strict=True))
+
+
+def _without_port(address: str) -> str:
+    """Some proxies tell the port as well: 192.0.2.1:4711, [2001:db8::1]:4711."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
 
 
 class _Gone(Exception):

@@ -73,12 +73,11 @@ def _people(
     _ensure_domain(conn, domain_id)
     role_ids = _ensure_roles(service, conn)
     project_ids = {name: _ensure_project(conn, name, domain_id) for name in ("admin", "service")}
-    user_ids = _ensure_users(conn, hashes, domain_id)
+    user_ids = _ensure_users(conn, hashes, domain_id, service_users)
     admin, role = user_ids["admin"], role_ids["admin"]
     _ensure_grant(conn, admin, PROJECT, project_ids["admin"], role)
     _ensure_grant(conn, admin, DOMAIN, domain_id, role)
     _ensure_grant(conn, admin, SYSTEM_KIND, SYSTEM, role)
-    _never_lock(conn, [user_ids[name] for name in service_users])
     for name in service_users:
         _ensure_grant(conn, user_ids[name], PROJECT, project_ids["service"], role_ids["service"])
     return {
@@ -139,7 +138,10 @@ def _ensure_roles(service: Service, conn: sa.Connection) -> dict[str, str]:
     return {name: role_ids[name] for name in (*_CHAIN, "service")}
 
 
-def _ensure_users(conn: sa.Connection, hashes: Mapping[str, str], domain_id: str) -> dict[str, str]:
+def _ensure_users(
+    conn: sa.Connection, hashes: Mapping[str, str], domain_id: str, of_services: Sequence[str]
+) -> dict[str, str]:
+    """Users of services are never locked: their passwords are random, and who guesses must not stop the cloud."""
     now = clock.utcnow()
     for name, password_hash in hashes.items():
         row = {
@@ -147,7 +149,7 @@ def _ensure_users(conn: sa.Connection, hashes: Mapping[str, str], domain_id: str
             "domain_id": domain_id,
             "name": name,
             "enabled": True,
-            "options": {},
+            "options": {"ignore_lockout_failure_attempts": True} if name in of_services else {},
             "extra": {},
             "password_hash": password_hash,
             "password_changed_at": now,
@@ -155,15 +157,6 @@ def _ensure_users(conn: sa.Connection, hashes: Mapping[str, str], domain_id: str
         }
         insert_ignore(conn, users, [row])
     return _names(conn, users, domain_id)
-
-
-def _never_lock(conn: sa.Connection, user_ids: Sequence[str]) -> None:
-    """Their passwords are random and long; who guesses at them must not stop the cloud."""
-    rows = conn.execute(sa.select(users.c.id, users.c.options).where(users.c.id.in_(user_ids))).all()
-    for user_id, options in rows:
-        if "ignore_lockout_failure_attempts" not in options:
-            changed = {**options, "ignore_lockout_failure_attempts": True}
-            conn.execute(sa.update(users).where(users.c.id == user_id).values(options=changed))
 
 
 def _ensure_grant(conn: sa.Connection, user_id: str, target_kind: str, target_id: str, role_id: str) -> None:

@@ -40,8 +40,8 @@ def upgrade() -> None:
 
 
 def _start_counting() -> None:
-    """Nobody was seen logging in before: people count as active today, users of services and nodes always."""
-    users = sa.table("users", sa.column("id"), sa.column("last_active_at"))
+    """Nobody was seen logging in before: people count as active today, users of services and nodes always, and those are never locked."""
+    users = sa.table("users", sa.column("id"), sa.column("options", sa.JSON()), sa.column("last_active_at", sa.Date()))
     assignments = sa.table("assignments", sa.column("actor_id"), sa.column("role_id"))
     roles = sa.table("roles", sa.column("id"), sa.column("name"), sa.column("domain_id"))
     serving = (
@@ -49,5 +49,8 @@ def _start_counting() -> None:
         .join(roles, roles.c.id == assignments.c.role_id)
         .where(roles.c.domain_id == "", roles.c.name.in_(("service", "node")))
     )
-    today = dt.datetime.now(dt.UTC).date()
-    op.execute(sa.update(users).where(users.c.id.not_in(serving)).values(last_active_at=sa.literal(today, sa.Date())))
+    conn = op.get_bind()
+    conn.execute(sa.update(users).where(users.c.id.not_in(serving)).values(last_active_at=dt.datetime.now(dt.UTC).date()))
+    for user_id, options in conn.execute(sa.select(users.c.id, users.c.options).where(users.c.id.in_(serving))).all():
+        exempt = {**options, "ignore_lockout_failure_attempts": True}
+        conn.execute(sa.update(users).where(users.c.id == user_id).values(options=exempt))
