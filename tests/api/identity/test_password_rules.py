@@ -400,3 +400,42 @@ def test_activity_is_written_once_a_day(start, time):
         with identity.client.count_queries() as statements:
             assert identity.login("ann", "ann-secret").status == 201
         assert len([one for one in statements if one.startswith("UPDATE users")]) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rules_on_every_database(tmp_path, time, kind):
+    options = {
+        "disable_user_account_days_inactive": 10,
+        "password_expires_days": 30,
+        "unique_last_password_count": 2,
+        "lockout_failure_attempts": 2,
+        "lockout_duration": 60,
+    }
+    with database_url(kind, tmp_path) as url:
+        identity = Identity(db_url=url, home=tmp_path / "home", options=options)
+        ann, bob = identity.user("ann"), identity.user("bob")
+        for _ in range(2):
+            assert identity.login("bob", "wrong").status == 401
+        assert identity.login("bob", "bob-secret").status == 401
+        time.advance(9 * DAY)
+        assert identity.login("ann", "ann-secret").status == 201
+        assert change(identity, ann, "ann-secret", "second").status == 204
+        assert change(identity, ann, "second", "ann-secret").status == 400
+        time.advance(1)
+        assert change(identity, ann, "second", "third").status == 204
+        time.advance(2 * DAY)
+        assert identity.login("ann", "third").status == 201
+        assert identity.login("bob", "bob-secret").status == 401
+        identity.admin = identity.token("admin", PASSWORD)
+        for query, expected in {
+            "enabled=true": {"admin", "ann", "nova"},
+            "enabled=false": {"bob"},
+            "password_expires_at=lt:2026-12-20T00:00:00Z": {"bob"},
+            "password_expires_at=neq:2026-12-20T00:00:00Z&enabled=true": {"ann"},
+        }.items():
+            found = identity("GET", f"/users?{query}", ok=200).json["users"]
+            assert {user["name"] for user in found} == expected, query
+        assert identity("PATCH", f"/users/{bob['id']}", {"user": {"enabled": True}}, ok=200).json["user"]["enabled"]
+        assert identity.login("bob", "bob-secret").status == 201
+        identity("DELETE", f"/users/{ann['id']}", ok=204)
+        identity.client.close()
