@@ -154,7 +154,7 @@ class Fuzzer:
         if who == "member" and name in self.own and self.random.random() < 0.5:
             return self.own[name]
         if self.random.random() < 0.2 and not self.calm:
-            return self.random.choice(["%FF%FE", "%00", "%C3%28", "%2E%2E", "%2F", "a%0Ab", "%ED%A0%80", "%F0%9F%92%A5", "f" * 32, "default", "a;b", "a:b", "~", "*"])
+            return self.random.choice(["%FF%FE", "%00", "%C3%28", "%2E%2E", "%2F", "a%0Ab", "%ED%A0%80", "%F0%9F%92%A5", "f" * 32, "default", "a;b", "a:b", "~", "*", "x" * 256, "x" * 300])
         return quote(self.text()[:300], safe="") or "-"
 
     def text(self) -> str:

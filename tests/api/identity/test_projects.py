@@ -295,3 +295,5 @@ def test_the_location_of_a_tag_is_a_url_whatever_its_name(identity):
     for sent, told in (("a%20b", "a%20b"), ("%C3%BC", "%C3%BC"), ("a%25", "a%25")):
         answer = identity("PUT", f"/projects/{project}/tags/{sent}", ok=201)
         assert answer.headers["location"].endswith(f"/v3/projects/{project}/tags/{told}")
+    for wrong in ("x" * 256, "a,b"):
+        assert message(identity("PUT", f"/projects/{project}/tags/{wrong}", ok=400)).startswith("A tag has 1 to 255 characters")

@@ -165,3 +165,25 @@ def test_no_header_ends_early_or_cannot_be_sent(value, sent):
     from pileus.kernel.web.app import _on_the_wire
 
     assert _on_the_wire(value) == sent
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "message"),
+    [
+        ({"user": {"password": ["s3cret"]}}, "user/password", "The value is not of type 'string'"),
+        ({"user": {"password": "s3cret" * 9}}, "user/password", "The value is too long"),
+        ({"user": {"name": 7}}, "user/name", "7 is not of type 'string'"),
+        ({"user": {"more": {"deep": [{"secret": "s3cret"}]}}}, "user/more", "The value is not of type 'string'"),
+        ({"auth": ["s3cret"]}, "auth", "The value is not of type 'object'"),
+        ({"user": {}}, "user", "{} should be non-empty"),
+    ],
+)
+def test_the_sentence_about_a_wrong_secret_does_not_repeat_it(document, path, message):
+    from pileus.kernel.web.schema import SchemaError, Validator
+
+    text = {"type": "string", "maxLength": 20}
+    user = {"type": "object", "properties": {"name": text, "password": text, "more": text}, "minProperties": 1}
+    with pytest.raises(SchemaError) as refused:
+        Validator({"type": "object", "properties": {"user": user, "auth": {"type": "object"}}})(document)
+    assert (refused.value.path, str(refused.value)) == (path, message)
+    assert "s3cret" not in str(refused.value.value)
