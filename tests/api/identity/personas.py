@@ -22,6 +22,7 @@ from tests.api.identity.test_access import smallest
 from tests.api.identity.world import PASSWORD, Identity
 
 TABLE = Path(__file__).with_name("access.txt")
+FILLED = {"group": "ldap", "option": "url"}  # of the configuration of domains, where others are refused to everybody
 NOWHERE = "f" * 32  # what a parameter is filled with that nobody made something for
 OPERATIONS = [operation for operation in ROOM.operations() if operation.rule is not None]
 COLUMNS = {
@@ -160,7 +161,7 @@ class Personas:
     def decide(self, operation: Operation, who: str, relation: str, query: str = "") -> list[Asked]:
         """What the policy was asked on the way of this request; nothing where another answer came first."""
         place = self.places[who, relation]
-        path = re.sub(r"\{([^}:]+)[^}]*\}", lambda found: place.ids.get(found.group(1), NOWHERE), operation.path)
+        path = re.sub(r"\{([^}:]+)[^}]*\}", lambda found: place.ids.get(found.group(1), FILLED.get(found.group(1), NOWHERE)), operation.path)
         body = None
         if operation.bodies and operation.bodies[0][1] is not None:
             body = self._owned(operation, smallest(operation.bodies[0][1].schema), place)
