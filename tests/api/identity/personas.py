@@ -198,6 +198,16 @@ class Personas:
             fill(operation.bodies[0][1].schema, body)
         return body
 
+    def look(self, operation: Operation, who: str, relation: str, query: str = "") -> str:
+        """What a GET really answers, with the ids of this relation in its path."""
+        place = self.places[who, relation]
+        path = re.sub(r"\{([^}:]+)[^}]*\}", lambda found: place.ids.get(found.group(1), NOWHERE), operation.path)
+        self.identity.service.policy.check = self._check
+        try:
+            return self.identity("GET", path + ("?" + query if query else ""), token=self.tokens[who], headers={"X-Subject-Token": place.token}).text
+        finally:
+            self.identity.service.policy.check = self._spy
+
     def rows(self) -> Iterator[tuple[str, str, dict[str, dict[str, list[Asked]]]]]:
         """(operation, query, decisions by persona and relation)."""
         for operation in OPERATIONS:

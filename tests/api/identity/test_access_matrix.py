@@ -14,10 +14,15 @@ OWN = {"identity:get_revision", *(rule for rule in RULES if "node" in rule)}
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    personas = Personas(tmp_path_factory.mktemp("personas"))
-    yield list(personas.rows())
-    personas.close()
+def personas(tmp_path_factory):
+    made = Personas(tmp_path_factory.mktemp("personas"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def rows(personas):
+    return list(personas.rows())
 
 
 def test_the_table_says_what_the_operations_do(rows):
@@ -71,3 +76,30 @@ def test_the_things_of_strangers_are_for_administrators_and_system_readers_alone
         elif name.startswith(("POST", "PATCH", "PUT", "DELETE")) and not any(part in name for part in public):
             for who in ordinary:
                 assert not found[who]["f"] or not found[who]["f"][-1].allowed, f"{who} may {name} abroad"
+
+
+ORDINARY = ("nobody", "roleless", "p-reader", "p-member", "p-manager", "d-reader", "d-manager", "service")
+WIDE = ["", "limit=100", "include_names&effective", "domain_id=", "name__contains=", "user_id=", "is_domain=true", "include_subtree", "parents_as_list&subtree_as_list"]
+
+
+@pytest.mark.parametrize("who", ORDINARY)
+def test_no_list_and_no_error_shows_what_is_foreign_or_a_neighbours(personas, who):
+    """Whatever an ordinary caller reads, nothing in it names a thing of another domain, or a credential, key or trust of somebody else."""
+    foreign, home = (personas.places[who, relation].ids for relation in "fh")
+    hidden = {name: one for name, one in foreign.items() if name not in {"role_id"}}
+    hidden |= {f"{name} of a neighbour": home[name] for name in ("credential_id", "access", "trust_id")}
+    for operation in matrix.OPERATIONS:
+        if operation.method == "GET":
+            for query in WIDE:
+                text = personas.look(operation, who, "s", query)
+                shown = [name for name, one in hidden.items() if one in text]
+                assert not shown, f"{who} sees {shown} by GET {operation.path}?{query}: {text[:600]}"
+
+
+@pytest.mark.parametrize("who", ["d-reader", "d-manager"])
+def test_who_reads_a_domain_sees_all_that_is_in_it(personas, who):
+    """The test above would be content with lists that are empty."""
+    ids = personas.places[who, "h"].ids
+    for path, name in (("/users", "user_id"), ("/groups", "group_id"), ("/projects", "project_id"), ("/domains", "domain_id"), ("/role_assignments", "project_id")):
+        operation = next(one for one in matrix.OPERATIONS if (one.method, one.path) == ("GET", path))
+        assert ids[name] in personas.look(operation, who, "h"), path
