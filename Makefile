@@ -6,8 +6,9 @@ PARALLEL := -n auto --dist loadfile
 ROUNDS ?= 20
 MINUTES ?= 10
 HISTORIES ?= 200
+REQUESTS ?= 50000
 .DEFAULT_GOAL := help
-.PHONY: help install up test check lint types chaos conformance bench clean
+.PHONY: help install up test check lint types chaos fuzz conformance bench clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -39,6 +40,10 @@ chaos: ## everything killed at random for MINUTES=10, HISTORIES=200 simulated, t
 	$(PYTEST) -s --show-capture=no tests/probe/test_chaos.py --minutes=$(MINUTES)
 	$(PYTEST) -s --show-capture=no tests/sim --histories=$(HISTORIES) --deeds=1000
 	$(PYTEST) tests/probe --rounds=$(ROUNDS) --deselect tests/probe/test_chaos.py
+
+fuzz: ## REQUESTS=50000 odd requests to identity on each database, of another seed each time
+	@tools/install test
+	$(PYTEST) $(PARALLEL) tests/api/identity/test_fuzz.py --requests=$(REQUESTS)
 
 conformance: ## OpenStack's own suites against a simulated cloud; SUITES="identity smoke" chooses
 	@tools/install dev

@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, default=1, help="run each test of tests/probe so many times")
     parser.addoption("--minutes", type=float, default=0.4, help="how long tests/probe/test_chaos.py goes on")
     parser.addoption("--seed", type=int, default=0, help="what happens in chaos and simulation; 0 chooses one and prints it")
+    parser.addoption("--requests", type=int, default=0, help="how many requests each fuzzing test sends instead of a few known ones")
     parser.addoption("--histories", type=int, default=0, help="how many histories tests/sim plays instead of a few known ones")
     parser.addoption("--deeds", type=int, default=360, help="how long each of them is")
     parser.addoption("--shrink", type=float, default=120.0, help="seconds to look for a shorter history that fails too")

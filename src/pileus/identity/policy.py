@@ -1,8 +1,8 @@
-"""Who may do what: upstream's rule names and secure defaults.
+"""Who may do what: upstream's rule names and secure defaults, and the scopes that each rule takes.
 
 Facts are from keystone's published policy reference. Targets are flat mappings with dotted names, see
-`api/targets.py`. `token.domain.id` and `token.project.domain.id` of upstream are the caller's `domain_id` and
-`project_domain_id` here; they mean the same.
+`api/common.py`. `token.domain.id` and `token.project.domain.id` of upstream are the caller's `domain_id` and
+`project_domain_id` here; they mean the same, and files may use either.
 """
 
 from __future__ import annotations
@@ -15,6 +15,13 @@ _OWNER = "user_id:%(user_id)s"
 def _domain_role(role: str, *targets: str) -> str:
     """`role` on the domain of every target."""
     return "(role:" + role + "".join(f" and domain_id:%({target})s" for target in targets) + ")"
+
+
+def _project_role(role: str) -> str:
+    """`role` on the domain of the project. A project that is a domain has none, and neither has most callers."""
+    return (
+        f"(role:{role} and domain_id:%(target.project.domain_id)s and not None:%(target.project.domain_id)s)"
+    )
 
 
 def _admin_or_manager(*targets: str) -> str:
@@ -43,11 +50,8 @@ _CHANGE_GRANT = (
 _SEE_GRANT = f"{_ADMIN_OR_SYSTEM_READER} or (({_on_grant_targets('reader')}) and {_ROLE_OF_DOMAIN})"
 _SEE_GRANTS = f"{_ADMIN_OR_SYSTEM_READER} or {_on_grant_targets('reader')}"
 
-_PROJECT_USER = f"{_reader('target.project.domain_id')} or project_id:%(target.project.id)s"
-_PROJECT_ADMIN = (
-    f"{_admin_or_manager('target.project.domain_id')} or (role:admin and project_id:%(target.project.id)s) "
-    "or (role:manager and project_id:%(target.project.id)s)"
-)
+_PROJECT_USER = f"{_ADMIN_OR_SYSTEM_READER} or {_project_role('reader')} or project_id:%(target.project.id)s"
+_PROJECT_MANAGER = f"{_ADMIN} or {_project_role('manager')}"
 _CREDENTIAL_OWNER = "user_id:%(target.credential.user_id)s"
 
 _BASE = {
@@ -62,7 +66,6 @@ _BASE = {
     "domain_managed_target_role": (
         "'manager':%(target.role.name)s or 'member':%(target.role.name)s or 'reader':%(target.role.name)s"
     ),
-    "default": _ADMIN,
 }
 
 _TOKENS = {
@@ -93,7 +96,7 @@ _USERS = {
 _GROUPS = {
     "identity:get_group": _reader("target.group.domain_id"),
     "identity:list_groups": _reader("target.group.domain_id"),
-    "identity:list_groups_for_user": f"{_reader('target.user.domain_id')} or user_id:%(target.user.id)s",
+    "identity:list_groups_for_user": f"{_reader('target.user.domain_id')} or {_OWNER}",
     "identity:create_group": _admin_or_manager("target.group.domain_id"),
     "identity:update_group": _admin_or_manager("target.group.domain_id"),
     "identity:delete_group": _admin_or_manager("target.group.domain_id"),
@@ -107,15 +110,15 @@ _PROJECTS = {
     "identity:get_project": _PROJECT_USER,
     "identity:list_projects": _reader("target.domain_id"),
     "identity:list_user_projects": f"{_reader('target.user.domain_id')} or user_id:%(target.user.id)s",
-    "identity:create_project": _admin_or_manager("target.project.domain_id"),
-    "identity:update_project": _admin_or_manager("target.project.domain_id"),
-    "identity:delete_project": _admin_or_manager("target.project.domain_id"),
+    "identity:create_project": _PROJECT_MANAGER,
+    "identity:update_project": _PROJECT_MANAGER,
+    "identity:delete_project": _PROJECT_MANAGER,
     "identity:list_project_tags": _PROJECT_USER,
     "identity:get_project_tag": _PROJECT_USER,
-    "identity:update_project_tags": _PROJECT_ADMIN,
-    "identity:create_project_tag": _PROJECT_ADMIN,
-    "identity:delete_project_tags": _PROJECT_ADMIN,
-    "identity:delete_project_tag": _PROJECT_ADMIN,
+    "identity:update_project_tags": _PROJECT_MANAGER,
+    "identity:create_project_tag": _PROJECT_MANAGER,
+    "identity:delete_project_tags": _PROJECT_MANAGER,
+    "identity:delete_project_tag": _PROJECT_MANAGER,
 }
 
 _DOMAINS = {
@@ -129,7 +132,7 @@ _DOMAINS = {
 }
 
 _ROLES = {
-    "identity:get_role": f"{_ADMIN_OR_SYSTEM_READER} or (role:manager and not domain_id:None)",
+    "identity:get_role": f"{_ADMIN_OR_SYSTEM_READER} or (role:manager and rule:domain_managed_target_role)",
     "identity:list_roles": f"{_ADMIN_OR_SYSTEM_READER} or (role:manager and not domain_id:None)",
     "identity:create_role": _ADMIN,
     "identity:update_role": _ADMIN,
@@ -161,9 +164,7 @@ _GRANTS = {
     "identity:create_system_grant_for_group": _ADMIN,
     "identity:revoke_system_grant_for_group": _ADMIN,
     "identity:list_role_assignments": _reader("target.domain_id"),
-    "identity:list_role_assignments_for_tree": (
-        f"{_reader('target.project.domain_id')} or (role:admin and project_id:%(target.project.id)s)"
-    ),
+    "identity:list_role_assignments_for_tree": _reader("target.domain_id"),
 }
 
 _CATALOG = {
@@ -226,26 +227,26 @@ _CREDENTIALS = {
     "identity:delete_credential": f"{_ADMIN} or {_CREDENTIAL_OWNER}",
     "identity:ec2_get_credential": f"{_ADMIN_OR_SYSTEM_READER} or {_CREDENTIAL_OWNER}",
     "identity:ec2_list_credentials": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
-    "identity:ec2_create_credential": f"{_ADMIN} or rule:owner",
-    "identity:ec2_delete_credential": f"{_ADMIN} or {_CREDENTIAL_OWNER}",
+    "identity:ec2_create_credential": f"{_ADMIN} or (role:member and {_CREDENTIAL_OWNER})",
+    "identity:ec2_delete_credential": f"{_ADMIN} or (role:member and {_CREDENTIAL_OWNER})",
     "identity:ec2tokens_validate": "rule:service_or_admin",
     "identity:s3tokens_validate": "rule:service_or_admin",
     "identity:get_application_credential": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
     "identity:list_application_credentials": f"{_ADMIN_OR_SYSTEM_READER} or rule:owner",
-    "identity:create_application_credential": "rule:owner",
-    "identity:delete_application_credential": f"{_ADMIN} or rule:owner",
+    "identity:create_application_credential": _OWNER,
+    "identity:delete_application_credential": "rule:admin_or_owner",
 }
 
 _SELF = "user_id:%(target.user.id)s"
 _ACCESS_RULES = {
-    "identity:get_access_rule": f"{_ADMIN_OR_SYSTEM_READER} or {_SELF}",
-    "identity:list_access_rules": f"{_ADMIN_OR_SYSTEM_READER} or {_SELF}",
-    "identity:delete_access_rule": f"{_ADMIN} or {_SELF}",
+    "identity:get_access_rule": f"(role:reader and system_scope:all) or {_SELF}",
+    "identity:list_access_rules": f"(role:reader and system_scope:all) or {_SELF}",
+    "identity:delete_access_rule": f"(role:admin and system_scope:all) or {_SELF}",
 }
 
 _TRUSTOR, _TRUSTEE = "user_id:%(target.trust.trustor_user_id)s", "user_id:%(target.trust.trustee_user_id)s"
 _TRUSTS = {
-    "identity:create_trust": "user_id:%(trust.trustor_user_id)s",
+    "identity:create_trust": _TRUSTOR,
     "identity:list_trusts": _ADMIN_OR_SYSTEM_READER,
     "identity:list_trusts_for_trustor": f"{_ADMIN_OR_SYSTEM_READER} or {_TRUSTOR}",
     "identity:list_trusts_for_trustee": f"{_ADMIN_OR_SYSTEM_READER} or {_TRUSTEE}",
@@ -264,7 +265,8 @@ _LIMITS = {
     "identity:get_limit_model": "",
     "identity:get_limit": (
         f"{_ADMIN_OR_SYSTEM_READER} or domain_id:%(target.limit.domain.id)s "
-        "or domain_id:%(target.limit.project.domain_id)s or project_id:%(target.limit.project_id)s"
+        "or domain_id:%(target.limit.project.domain_id)s "
+        "or (project_id:%(target.limit.project_id)s and not None:%(target.limit.project_id)s)"
     ),
     "identity:list_limits": "",
     "identity:create_limits": _ADMIN,
@@ -300,3 +302,63 @@ RULES: dict[str, str] = {
     **_LIMITS,
     **_NODES,
 }
+
+# Scopes ---------------------------------------------------------------------------------------------------------------
+
+_ANYWHERE = frozenset({"system", "domain", "project"})
+_IN_PROJECTS = frozenset({"project"})
+_USUAL = frozenset({"system", "project"})
+_EVERY_SCOPE = {
+    *_PROJECTS,
+    *_GROUPS,
+    *(f"identity:{verb}_user" for verb in ("get", "create", "update", "delete")),
+    "identity:list_users",
+    *(f"identity:{verb}_credential" for verb in ("get", "create", "update", "delete")),
+    "identity:list_credentials",
+    *(f"identity:{verb}_token" for verb in ("check", "validate", "revoke")),
+    *(f"identity:{verb}_grant" for verb in ("check", "create", "revoke")),
+    "identity:list_grants",
+    "identity:list_role_assignments",
+    "identity:list_role_assignments_for_tree",
+    "identity:get_domain",
+    "identity:list_domains",
+    "identity:get_role",
+    "identity:list_roles",
+    "identity:get_region",
+    "identity:list_regions",
+    "identity:get_registered_limit",
+    "identity:list_registered_limits",
+    "identity:get_limit_model",
+    "identity:get_limit",
+    "identity:list_limits",
+    "identity:ec2tokens_validate",
+    "identity:s3tokens_validate",
+    "identity:get_security_compliance_domain_config",
+    "identity:get_revision",
+}
+_PROJECT_SCOPE = {
+    "identity:create_trust",
+    "identity:create_application_credential",
+    "identity:authorize_request_token",
+    "identity:get_access_token",
+    "identity:get_access_token_role",
+    "identity:list_access_tokens",
+    "identity:list_access_token_roles",
+    "identity:delete_access_token",
+}
+_NO_SCOPE_ASKED = {
+    *_BASE,
+    *(f"identity:get_auth_{what}" for what in ("catalog", "projects", "domains", "system")),
+    "identity:list_projects_for_user",
+    "identity:list_domains_for_user",
+}
+
+
+def _scopes_of(rule: str) -> frozenset[str]:
+    if rule in _PROJECT_SCOPE:
+        return _IN_PROJECTS
+    return _ANYWHERE if rule in _EVERY_SCOPE else _USUAL
+
+
+SCOPES: dict[str, frozenset[str]] = {name: _scopes_of(name) for name in RULES if name not in _NO_SCOPE_ASKED}
+"""The scopes whose tokens each rule takes, upstream's `scope_types`; a token without a scope counts as one of a project."""

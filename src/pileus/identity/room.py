@@ -15,6 +15,7 @@ ROOM = Room(
     options="pileus.identity.options:Options",
     tables="pileus.identity.store.tables:METADATA",
     policy="pileus.identity.policy:RULES",
+    scopes="pileus.identity.policy:SCOPES",
     fault="identity",
     api=(
         "pileus.identity.api.versions",

@@ -32,7 +32,11 @@ def make_service(room: Room, config: Config, bus: Bus, clients: Any, db: Databas
         config=config,
         options=config.section(room.name),
         db=db or Database(config.database_url(room.name), room.name, config.database.pool_size),
-        policy=Policy(load(room.policy), config.home / "etc" / f"{room.name}-policy.yaml"),
+        policy=Policy(
+            load(room.policy),
+            config.home / "etc" / f"{room.name}-policy.yaml",
+            load(room.scopes) if room.scopes else {},
+        ),
         clients=clients,
         bus=bus,
         flows=FlowStarter(lambda: bus.cast(topic, "flows.nudge")),

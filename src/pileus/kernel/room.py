@@ -21,7 +21,7 @@ def load(path: str) -> Any:
 class Room:
     """One service. Paths are "module:name" and are imported only by the processes that need them.
 
-    `api` are modules with a list `operations`; `prefix` and `base` are where they are served; `catalog` is the path of
+    `api` are modules with a list `operations`; `scopes` maps policy rules to the token scopes they take; `prefix` and `base` are where they are served; `catalog` is the path of
     the catalog URL, with `$(project_id)s` where upstream has it; `port` is the classical one. `revision` is identity's
     alone: a function of its Service that reads the revision number, asked before each request on the same machine; so are
     `rotate_keys` and `rotate_credential_keys`, for `pileus keys rotate`.
@@ -42,6 +42,7 @@ class Room:
     fault: str
     api: tuple[str, ...]
     microversions: Microversions | None = None
+    scopes: str = ""
     flows: str = ""
     loops: str = ""
     calls: str = ""

@@ -9,7 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
 import orjson
@@ -116,7 +116,7 @@ class TestClient:
         environ: dict[str, Any] = {
             "REQUEST_METHOD": method,
             "SCRIPT_NAME": self.room.prefix,
-            "PATH_INFO": parts.path,
+            "PATH_INFO": unquote_to_bytes(parts.path).decode("latin-1"),
             "QUERY_STRING": parts.query,
             "SERVER_NAME": "localhost",
             "SERVER_PORT": "5000",

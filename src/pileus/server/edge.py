@@ -64,6 +64,8 @@ class Gateway:
             await self._serve(scope, receive, send)
         except _Gone:
             return
+        except _Stalled:
+            await _short_answer(send, 408, "The rest of the request did not come.", close=True)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEADERS:
@@ -155,7 +157,7 @@ class Gateway:
             try:
                 message = await asyncio.wait_for(receive(), self.config.api.idle_timeout)
             except TimeoutError:
-                raise _Gone from None
+                raise _Stalled from None
             if message["type"] == "http.disconnect":
                 raise _Gone
             parts.append(message.get("body", b""))
@@ -247,7 +249,11 @@ def _without_port(address: str) -> str:
 
 
 class _Gone(Exception):
-    """The client is no longer there, or has stalled for too long."""
+    """The client is no longer there."""
+
+
+class _Stalled(Exception):
+    """The client has sent nothing for too long."""
 
 
 async def _disconnect(receive: Receive) -> None:
@@ -290,8 +296,9 @@ def _wsgi_path(scope: Scope, prefix: str, path: str) -> str:
     return unquote_to_bytes(raw[len(prefix) :]).decode("latin-1")
 
 
-async def _short_answer(send: Send, status: int, text: str) -> None:
+async def _short_answer(send: Send, status: int, text: str, *, close: bool = False) -> None:
     body = f'{{"error": {{"code": {status}, "message": "{text}", "title": "{text}"}}}}'.encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(b"connection", b"close")] if close else []
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

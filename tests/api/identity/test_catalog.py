@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.api.identity.world import PASSWORD, message
@@ -159,5 +161,47 @@ def test_the_home_document(identity):
     assert "version" in plain.json
     from pileus.identity.room import ROOM
 
-    served = {operation.path for operation in ROOM.operations()}
-    assert {entry.get("href") or entry["href-template"] for entry in resources.values()} <= served
+    served = {nameless(operation.path) for operation in ROOM.operations()}
+    assert {nameless(entry.get("href") or entry["href-template"]) for entry in resources.values()} <= served
+
+
+def nameless(path):
+    return re.sub(r"\{[^}]+\}", "{}", path)
+
+
+UPSTREAMS = {
+    "": """auth_tokens auth_catalog auth_projects auth_domains auth_system credential credentials domain domains domain_group_role domain_group_roles domain_user_role domain_user_roles
+        endpoint endpoints group groups group_user group_users policy policies project projects project_group_role project_group_roles project_user_role project_user_roles project_tags
+        region regions role roles role_assignments role_inferences implied_role implied_roles service services user users user_change_password user_groups user_projects
+        application_credential application_credentials access_rule access_rules system_user_role system_user_roles system_group_role system_group_roles
+        registered_limit registered_limits limit limits limit_model""",
+    "OS-EC2": "ec2tokens user_credential user_credentials",
+    "OS-PKI": "revocations",
+    "OS-REVOKE": "events",
+    "OS-OAUTH2": "token",
+    "OS-TRUST": "trust trusts trust_role trust_roles",
+    "s3tokens": "s3tokens",
+    "OS-ENDPOINT-POLICY": "endpoint_policy endpoint_policy_association policy_endpoints region_and_service_policy_association service_policy_association",
+    "OS-EP-FILTER": """endpoint_group endpoint_groups endpoint_group_to_project_association endpoint_projects endpoints_in_endpoint_group project_endpoint_groups project_endpoint
+        project_endpoints projects_associated_with_endpoint_group""",
+    "OS-INHERIT": """domain_user_role_inherited_to_projects domain_group_role_inherited_to_projects domain_user_roles_inherited_to_projects domain_group_roles_inherited_to_projects
+        project_user_role_inherited_to_projects project_group_role_inherited_to_projects""",
+}
+"""The relations of upstream's home document by extension."""
+
+
+def test_the_home_document_has_upstreams_relations_and_says_where_its_variables_are_from(identity):
+    resources = identity.client.get("/v3", headers={"Accept": "application/json-home"}, as_=None).json["resources"]
+    base = "https://docs.openstack.org/api/openstack-identity/3"
+    expected = {f"{base}{f'/ext/{name}/1.0' if name else ''}/rel/{one}" for name, relations in UPSTREAMS.items() for one in relations.split()}
+    assert expected - set(resources) == set()
+    assert resources[f"{base}/ext/OS-TRUST/1.0/rel/trust_role"] == {
+        "href-template": "/OS-TRUST/trusts/{trust_id}/roles/{role_id}",
+        "href-vars": {"trust_id": f"{base}/ext/OS-TRUST/1.0/param/trust_id", "role_id": f"{base}/param/role_id"},
+    }
+    assert resources[f"{base}/ext/OS-EC2/1.0/rel/user_credential"]["href-vars"] == {
+        "user_id": f"{base}/param/user_id",
+        "credential_id": f"{base}/ext/OS-EC2/1.0/param/credential_id",
+    }
+    assert resources[f"{base}/rel/credential"]["href-vars"] == {"credential_id": f"{base}/param/credential_id"}
+    assert resources[f"{base}/rel/limit_model"] == {"href": "/limits/model", "hints": {"status": "experimental"}}

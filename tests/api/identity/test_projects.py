@@ -288,3 +288,12 @@ def test_an_explicit_scope_of_a_project_acting_as_domain(identity):
     identity.grant("member", user=identity.ids["admin_user"], project=domain["id"])
     body = identity.login("admin", PASSWORD, {"project": {"id": domain["id"]}}).json["token"]
     assert body["is_domain"] is True and body["project"]["id"] == domain["id"]
+
+
+def test_the_location_of_a_tag_is_a_url_whatever_its_name(identity):
+    project = identity.make("project", name="p")["id"]
+    for sent, told in (("a%20b", "a%20b"), ("%C3%BC", "%C3%BC"), ("a%25", "a%25")):
+        answer = identity("PUT", f"/projects/{project}/tags/{sent}", ok=201)
+        assert answer.headers["location"].endswith(f"/v3/projects/{project}/tags/{told}")
+    for wrong in ("x" * 256, "a,b"):
+        assert message(identity("PUT", f"/projects/{project}/tags/{wrong}", ok=400)).startswith("A tag has 1 to 255 characters")

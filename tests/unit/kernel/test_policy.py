@@ -204,3 +204,14 @@ def test_rules_that_name_each_other_in_a_circle_allow_nobody(tmp_path):
     path.write_text('a: "rule:b"\nb: "rule:a"\n')
     with pytest.raises(ConfigurationError, match="circle"):
         Policy(DEFAULTS, path)
+
+
+def test_a_rule_may_take_tokens_of_some_scopes_only_whatever_a_file_says(policy_file):
+    path, write = policy_file
+    policy = Policy(DEFAULTS, path, {"things:list": {"system", "project"}})
+    in_project, in_domain = (dataclasses.replace(READER, **scope) for scope in ({"project_id": "p"}, {"domain_id": "d"}))
+    on_system = dataclasses.replace(READER, system_scope="all")
+    assert [policy.check("things:list", who, {}) for who in (in_project, in_domain, on_system, READER)] == [True, False, True, True]
+    write('"things:list": "@"\n')
+    assert not policy.check("things:list", in_domain, {})
+    assert policy.check("things:delete", dataclasses.replace(ADMIN, domain_id="d"), {}), "a rule without scopes takes all"

@@ -136,3 +136,54 @@ def test_a_broken_upload_is_the_clients_fault(client, monkeypatch):
 
     monkeypatch.setattr(io, "BytesIO", lambda _data=b"": Broken())
     assert client.request("PUT", "/v2.1/things/a/file", body=b"x").status == 408
+
+
+def test_a_body_that_is_nested_too_deeply_is_refused(client):
+    for levels, status in ((99, 202), (100, 400), (900, 400)):  # besides the object itself
+        body = b'{"thing": {"name": "x", "more": ' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}}"
+        answer = client.request("POST", "/v2.1/things", body=body, headers={"Content-Type": "application/json"})
+        assert (answer.status == 400 and "levels deep" in answer.text) == (status == 400), (levels, answer.text)
+
+
+def test_a_value_that_the_database_cannot_store_is_the_clients_fault_and_is_logged(client, monkeypatch, caplog):
+    import sqlalchemy as sa
+
+    def refuse(*_arguments, **_options):
+        raise sa.exc.DataError("INSERT", {}, Exception("out of range"))
+
+    monkeypatch.setattr(client.service.policy, "check", refuse)
+    answer = client.get("/v2.1/things")
+    assert (answer.status, answer.json["badRequest"]["message"]) == (400, "The request holds a value that cannot be stored.")
+    assert "GET /v2.1/things failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [("http://x/a%20b", "http://x/a%20b"), ("http://x/\u00fc\U0001f4a5", "http://x/%C3%BC%F0%9F%92%A5"), ("a\r\nX-Evil: 1", "a%0D%0AX-Evil: 1"), ("a\x7fb", "a%7Fb")],
+)
+def test_no_header_ends_early_or_cannot_be_sent(value, sent):
+    from pileus.kernel.web.app import _on_the_wire
+
+    assert _on_the_wire(value) == sent
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "message"),
+    [
+        ({"user": {"password": ["s3cret"]}}, "user/password", "The value is not of type 'string'"),
+        ({"user": {"password": "s3cret" * 9}}, "user/password", "The value is too long"),
+        ({"user": {"name": 7}}, "user/name", "7 is not of type 'string'"),
+        ({"user": {"more": {"deep": [{"secret": "s3cret"}]}}}, "user/more", "The value is not of type 'string'"),
+        ({"auth": ["s3cret"]}, "auth", "The value is not of type 'object'"),
+        ({"user": {}}, "user", "{} should be non-empty"),
+    ],
+)
+def test_the_sentence_about_a_wrong_secret_does_not_repeat_it(document, path, message):
+    from pileus.kernel.web.schema import SchemaError, Validator
+
+    text = {"type": "string", "maxLength": 20}
+    user = {"type": "object", "properties": {"name": text, "password": text, "more": text}, "minProperties": 1}
+    with pytest.raises(SchemaError) as refused:
+        Validator({"type": "object", "properties": {"user": user, "auth": {"type": "object"}}})(document)
+    assert (refused.value.path, str(refused.value)) == (path, message)
+    assert "s3cret" not in str(refused.value.value)

@@ -24,7 +24,10 @@ def list_assignments(call: Call) -> dict[str, Any]:
     project_id = query.one("scope.project.id")
     if include_subtree:
         project = assignments.project_of(call.service, project_id or "")
-        permit(call, target(project=project), "identity:list_role_assignments_for_tree")
+        tree = target(project=project)
+        if "target.project.domain_id" in tree:
+            tree["target.domain_id"] = tree["target.project.domain_id"]
+        permit(call, tree, "identity:list_role_assignments_for_tree")
     else:
         permit(call, own_domain(call, "target.domain_id"))
     inherited = query.one("scope.OS-INHERIT:inherited_to")

@@ -43,8 +43,8 @@ def wrapped(
 
 
 def permit(call: Call, target: Mapping[str, Any], rule: str | None = None) -> None:
-    """Authorize with this target alone, nothing of the path added. Raises Forbidden."""
-    call.authorize(target, rule=rule)
+    """Authorize with this target and the parameters of the path, which upstream's rules may name. Raises Forbidden."""
+    call.authorize({**call.params, **target}, rule=rule)
 
 
 def target(

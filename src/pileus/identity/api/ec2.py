@@ -42,11 +42,19 @@ def list_ec2(call: Call) -> dict[str, Any]:
 
 
 @operations(
-    "POST", _ALL, rule="identity:ec2_create_credential", status=201, body=_BODY, summary="Create an EC2 credential"
+    "POST",
+    _ALL,
+    rule="identity:ec2_create_credential",
+    late=True,
+    status=201,
+    body=_BODY,
+    summary="Create an EC2 credential",
 )
 def create_ec2(call: Call) -> dict[str, Any]:
+    user_id = call.params["user_id"]
+    permit(call, {"target.credential.user_id": user_id})
     application_credentials.check_not_delegated(call.service, call.context)
-    key = credentials.create_ec2(call.service, call.params["user_id"], call.body["tenant_id"])
+    key = credentials.create_ec2(call.service, user_id, call.body["tenant_id"])
     return {"credential": _shown(call, key)}
 
 

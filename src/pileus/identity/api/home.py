@@ -90,6 +90,23 @@ _RESOURCES += [
     (f"{_FILTER}:project_endpoints", "/OS-EP-FILTER/projects/{project_id}/endpoints"),
     (f"{_FILTER}:project_endpoint_groups", "/OS-EP-FILTER/projects/{project_id}/endpoint_groups"),
 ]
+_TRUST = "/ext/OS-TRUST/1.0"
+_RESOURCES += [
+    (f"{_TRUST}:trusts", "/OS-TRUST/trusts"),
+    (f"{_TRUST}:trust", "/OS-TRUST/trusts/{trust_id}"),
+    (f"{_TRUST}:trust_roles", "/OS-TRUST/trusts/{trust_id}/roles"),
+    (f"{_TRUST}:trust_role", "/OS-TRUST/trusts/{trust_id}/roles/{role_id}"),
+    ("/ext/OS-EC2/1.0:user_credentials", "/users/{user_id}/credentials/OS-EC2"),
+    ("/ext/OS-EC2/1.0:user_credential", "/users/{user_id}/credentials/OS-EC2/{credential_id}"),
+    ("/ext/OS-PKI/1.0:revocations", "/auth/tokens/OS-PKI/revoked"),
+    ("policies", "/policies"),
+    ("policy", "/policies/{policy_id}"),
+    ("registered_limits", "/registered_limits"),
+    ("registered_limit", "/registered_limits/{registered_limit_id}"),
+    ("limits", "/limits"),
+    ("limit", "/limits/{limit_id}"),
+    ("limit_model", "/limits/model"),
+]
 for _target in ("project", "domain"):
     for _actor in ("user", "group"):
         _path = "/" + _GRANT.format(target=_target, actor=_actor)
@@ -107,6 +124,29 @@ for _target in ("project", "domain"):
             )
 
 
+# Variables that an extension has named, and names that differ from the variable's.
+_OWN_VARIABLES = {
+    "OS-EC2": {"credential_id"},
+    "OS-TRUST": {"trust_id"},
+    "OS-EP-FILTER": {"endpoint_group_id"},
+    "OS-FEDERATION": {"idp_id", "protocol_id", "mapping_id", "sp_id", "identity_provider", "protocol"},
+    "OS-OAUTH1": {"consumer_id", "request_token_id", "access_token_id"},
+}
+_OTHER_NAMES = {
+    "group": "config_group",
+    "option": "config_option",
+    "identity_provider": "idp_id",
+    "protocol": "protocol_id",
+}
+_EXPERIMENTAL = re.compile(r"(registered_)?limits?$|limit_model$|domain_config")
+
+
+def _variable(extension: str, name: str) -> str:
+    """The relation of a variable in a path of this extension ("" for the core)."""
+    own = name in _OWN_VARIABLES.get(extension.removeprefix("/ext/").partition("/")[0], ())
+    return f"{_BASE}{extension if own else ''}/param/{_OTHER_NAMES.get(name, name)}"
+
+
 @functools.cache
 def document(prefix: str) -> dict[str, Any]:
     """The whole document; paths are relative to where it is served."""
@@ -117,9 +157,11 @@ def document(prefix: str) -> dict[str, Any]:
         if variables := re.findall(r"\{([^}]+)\}", path):
             entry = {
                 "href-template": prefix + path,
-                "href-vars": {variable: f"{_BASE}/param/{variable}" for variable in variables},
+                "href-vars": {variable: _variable(extension, variable) for variable in variables},
             }
         else:
             entry = {"href": prefix + path}
+        if _EXPERIMENTAL.match(relation):
+            entry["hints"] = {"status": "experimental"}
         resources[f"{_BASE}{extension}/rel/{relation}"] = entry
     return {"resources": resources}

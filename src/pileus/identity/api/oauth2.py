@@ -88,4 +88,4 @@ def _client(call: Call, form: dict[str, Any]) -> tuple[str, str] | None:
             return None
     else:
         name, secret = form.get("client_id", ""), form.get("client_secret", "")
-    return (name, secret) if name and secret else None
+    return (name, secret) if name and secret and "\0" not in name else None

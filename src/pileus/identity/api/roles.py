@@ -11,7 +11,7 @@ from pileus.identity.store.listing import Record
 from pileus.identity.store.tables import NO_DOMAIN
 from pileus.kernel.web import Call, Operations, Reply
 
-from .common import IMMUTABLE_OPTIONS, NAME, NULLABLE_ID, TEXT, collection, listing, permit, wrapped
+from .common import IMMUTABLE_OPTIONS, NAME, NULLABLE_ID, TEXT, collection, listing, permit, target, wrapped
 
 operations = Operations()
 
@@ -71,7 +71,7 @@ def delete_role(call: Call) -> None:
 def _permitted(call: Call, verb: str) -> Record:
     """The role of the path, authorized by the rule for its kind. Raises Forbidden, NotFound."""
     row = roles.find(call.service, call.params["role_id"])
-    permit(call, {}, _rule(verb, domain=row is not None and bool(row.domain_id)))
+    permit(call, target(role=row), _rule(verb, domain=row is not None and bool(row.domain_id)))
     if row is None:
         raise not_found("role", call.params["role_id"])
     return row

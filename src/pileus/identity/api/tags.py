@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from pileus.identity.errors import not_found
 from pileus.identity.logic import projects
@@ -67,7 +68,7 @@ def add_tag(call: Call) -> Reply:
     row, _tags = _permitted(call)
     name = call.params["tag"]
     projects.add_tag(call.service, row.id, name, limit=MOST_TAGS)
-    return Reply(headers={"Location": call.link(f"/projects/{row.id}/tags/{name}")})
+    return Reply(headers={"Location": call.link(f"/projects/{row.id}/tags/{quote(name, safe='')}")})
 
 
 @operations("DELETE", _ONE, rule="identity:delete_project_tag", late=True, status=204, summary="Remove a tag")

@@ -94,7 +94,7 @@ def list_trusts(call: Call) -> dict[str, Any]:
 @operations("POST", _ALL, rule="identity:create_trust", late=True, status=201, body=_BODY, summary="Create a trust")
 def create_trust(call: Call) -> dict[str, Any]:
     body = call.body["trust"]
-    permit(call, {"trust.trustor_user_id": body["trustor_user_id"]})
+    permit(call, {f"{prefix}trust.trustor_user_id": body["trustor_user_id"] for prefix in ("", "target.")})
     if body.get("project_id") is not None and body["project_id"] != call.context.project_id:
         raise Forbidden("A trust is made with a token for its project.")
     return {"trust": _shown(call, trusts.create(call.service, call.context, body))}

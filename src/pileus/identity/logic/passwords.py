@@ -27,7 +27,8 @@ class Hasher:
     def __init__(self, time_cost: int = 2, memory_kib: int = 19456, concurrent: int = 0) -> None:
         self._argon2 = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=1)
         self._slots = threading.BoundedSemaphore(concurrent or os.cpu_count() or 1)
-        self._dummy = ""
+        settings = f"$argon2id$v={argon2.low_level.ARGON2_VERSION}$m={memory_kib},t={time_cost},p=1"
+        self._nobody = f"{settings}${_random(16)}${_random(32)}"  # the hash of no password
 
     def hash(self, password: str) -> str:
         forbid_in_transaction("a password hash")
@@ -39,14 +40,9 @@ class Hasher:
         forbid_in_transaction("a password hash")
         with self._slots:
             if not stored:
-                self._matches(password, self._nobody())
+                self._matches(password, self._nobody)
                 return False
             return self._matches(password, stored)
-
-    def _nobody(self) -> str:
-        if not self._dummy:
-            self._dummy = self._argon2.hash(ids.token_bytes(16))
-        return self._dummy
 
     def _matches(self, password: str, stored: str) -> bool:
         secret = _bytes(password)
@@ -75,6 +71,10 @@ def is_generated(stored: str) -> bool:
 
 def verify_generated(secret: str, stored: str) -> bool:
     return hmac.compare_digest(hash_generated(secret), stored)
+
+
+def _random(size: int) -> str:
+    return base64.b64encode(ids.token_bytes(size)).decode().rstrip("=")
 
 
 def _bytes(password: str) -> bytes:

@@ -259,6 +259,8 @@ def _store_tags(conn: sa.Connection, project_id: str, names: Sequence[str], limi
     wanted = sorted(set(names))
     if len(wanted) > limit:
         raise invalid(f"A project cannot have more than {limit} tags.")
+    if any(not 1 <= len(name) <= 255 or not {",", "/"}.isdisjoint(name) for name in wanted):
+        raise invalid("A tag has 1 to 255 characters, none of them a comma or a slash.")
     projects.replace_tags(conn, project_id, wanted)
     return wanted
 

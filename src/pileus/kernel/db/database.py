@@ -108,6 +108,7 @@ class Database:
     def _make_engine(self) -> sa.Engine:
         backend = self.url.get_backend_name()
         common: dict[str, Any] = {
+            "hide_parameters": True,  # errors are logged with their statement: hashes and names need not be
             "json_serializer": _dumps,
             "json_deserializer": orjson.loads,
             "pool_size": self._pool_size,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import pathlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pileus.kernel import clock
@@ -23,11 +23,19 @@ _log = logging.getLogger(__name__)
 class Policy:
     """Named rules and their answers.
 
-    `defaults` maps rule names to rules. `path` is a YAML (or JSON) file of overrides and may be absent.
+    `defaults` maps rule names to rules. `path` is a YAML (or JSON) file of overrides and may be absent. `scopes` maps
+    rule names to the scopes ("system", "domain", "project") whose tokens they take, whatever the file says; a rule that
+    is not in it takes every token.
     """
 
-    def __init__(self, defaults: Mapping[str, Any], path: pathlib.Path | None = None) -> None:
+    def __init__(
+        self,
+        defaults: Mapping[str, Any],
+        path: pathlib.Path | None = None,
+        scopes: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
         self._defaults = dict(defaults)
+        self._scopes = dict(scopes or {})
         self._path = path
         self._stamp = self._read_stamp()
         self._looked = clock.monotonic()
@@ -41,6 +49,9 @@ class Policy:
     def check(self, rule: str, context: Context, target: Mapping[str, Any]) -> bool:
         """Whether the rule allows this caller; an unknown rule allows nobody."""
         self._reload_if_changed()
+        scopes = self._scopes.get(rule)
+        if scopes is not None and scope_of(context) not in scopes:
+            return False
         found = self._checks.get(rule)
         return found is not None and found(credentials_of(context), target)
 
@@ -117,9 +128,21 @@ def _circle(named: Mapping[str, set[str]]) -> list[str]:
     return next((found for name in sorted(named) if (found := visit(name, []))), [])
 
 
+def scope_of(context: Context) -> str:
+    """The kind of scope of the caller's token; one without a scope counts as one of a project, as oslo.policy has it."""
+    if context.system_scope:
+        return "system"
+    return "domain" if context.domain_id else "project"
+
+
 def credentials_of(context: Context) -> Credentials:
-    """What rules may ask about the caller, under oslo.context's names."""
+    """What rules may ask about the caller, under oslo.context's names and, below `token`, under identity's."""
     return {
+        "token": {
+            "user": {"id": context.user_id, "domain": {"id": context.user_domain_id}},
+            "project": {"id": context.project_id, "domain": {"id": context.project_domain_id}},
+            "domain": {"id": context.domain_id},
+        },
         "user_id": context.user_id,
         "user_domain_id": context.user_domain_id,
         "project_id": context.project_id,

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import falcon
 import orjson
@@ -36,7 +36,7 @@ from pileus.kernel.errors import (
 from pileus.kernel.service import Service
 from pileus.kernel.web import faults, trail
 from pileus.kernel.web.auth import Authenticator
-from pileus.kernel.web.call import Call, Headers, Query, Reply, read_bounded
+from pileus.kernel.web.call import MOST_LEVELS, Call, Headers, Query, Reply, is_deep, read_bounded
 from pileus.kernel.web.microversions import Microversions, Version
 from pileus.kernel.web.operations import Operation
 from pileus.kernel.web.schema import SchemaError
@@ -46,6 +46,7 @@ _GLOBAL_ID = re.compile(r"req-[0-9a-f-]{36}\Z")
 _PARAMETER = re.compile(r"\{([^}:]+)(:[^}]+)?\}")
 _AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, BusTimeout, BusUnavailable)
 _NO_NUL = "The request holds a NUL character, which no text here may have."  # PostgreSQL stores none
+_PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F))
 _JSON_TYPES = ("application/json", "")
 
 CONTEXT_KEY = "pileus.context"
@@ -175,6 +176,9 @@ class Application:
             self._fail(
                 req, resp, Unavailable(f"{what} does not answer. Try again later. (request {req.context.request_id})")
             )
+            return
+        if isinstance(error, sa.exc.DataError):  # ours to find before, which is why it was logged, but the client's to change
+            self._fail(req, resp, Invalid("The request holds a value that cannot be stored."))
             return
         text = "An unexpected error prevented the server from fulfilling your request."
         self._fail(req, resp, Internal(f"{text} (request {req.context.request_id})"))
@@ -371,9 +375,12 @@ def _read_json(app: Application, req: falcon.Request, operation: Operation) -> A
     if b"\\u0000" in data:
         raise Invalid(_NO_NUL)
     try:
-        return orjson.loads(data)
+        document = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise Invalid(app.style.bad_json) from None
+    if data.count(b"[") + data.count(b"{") > MOST_LEVELS and is_deep(document):
+        raise Invalid(f"The request is nested more than {MOST_LEVELS} levels deep.")
+    return document
 
 
 def _render(result: Any, operation: Operation, req: falcon.Request, resp: falcon.Response) -> None:
@@ -382,7 +389,7 @@ def _render(result: Any, operation: Operation, req: falcon.Request, resp: falcon
     resp.status = (reply.status if reply and reply.status else None) or operation.status
     if reply:
         for name, value in reply.headers.items():
-            resp.set_header(name, value)
+            resp.set_header(name, _on_the_wire(value))
         if reply.content_type:
             resp.content_type = reply.content_type
     if body is None:
@@ -407,6 +414,11 @@ def _render(result: Any, operation: Operation, req: falcon.Request, resp: falcon
         if body is not None:
             resp.set_header("Content-Length", str(len(resp.data)))
         resp.data = b""
+
+
+def _on_the_wire(value: str) -> str:
+    """A header value as it may be sent: a name in it, say, must neither end the header nor be unsendable."""
+    return value if value.isascii() and value.isprintable() else quote(value, safe=_PRINTABLE)
 
 
 def _positional(path: str) -> tuple[str, tuple[str, ...]]:

@@ -35,6 +35,21 @@ def read_bounded(stream: BinaryIO | Readable, length: int | None, limit: int) ->
     return data
 
 
+MOST_LEVELS = 100
+"""Levels of a JSON body. What is stored deeper than 250 could never be answered again: no list that holds it would be."""
+
+
+def is_deep(document: Any) -> bool:
+    """Whether a JSON document has more than MOST_LEVELS levels of lists and objects."""
+    level = [document]
+    for _ in range(MOST_LEVELS + 1):
+        containers = [one for one in level if isinstance(one, (dict, list))]
+        if not containers:
+            return False
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+    return True
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
     """An answer that is more than a JSON body. `body`: JSON value, bytes, text, an iterator of bytes, or None."""

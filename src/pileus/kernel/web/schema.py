@@ -7,7 +7,7 @@ import binascii
 import ipaddress
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fastjsonschema
@@ -29,6 +29,11 @@ def _works(function: Callable[[str], Any], *errors: type[Exception]) -> Callable
 
     return check
 
+
+SECRETS = frozenset(
+    {"auth", "password", "original_password", "adminPass", "secret", "client_secret", "blob", "token", "user_data"}
+)
+"""Names of properties whose values are not repeated in the sentence about an error."""
 
 FORMATS: dict[str, Callable[[str], bool]] = {
     "uuid": ids.is_uuid_like,
@@ -84,7 +89,19 @@ class Validator:
         found = jsonschema.exceptions.best_match(validator.iter_errors(document))
         if found is None:
             return SchemaError("", document, fallback)
-        return SchemaError("/".join(str(part) for part in found.absolute_path), found.instance, found.message)
+        path = [str(part) for part in found.absolute_path]
+        if _is_secret(path, found.instance):
+            return SchemaError("/".join(path), "***", found.message.replace(repr(found.instance), "The value"))
+        return SchemaError("/".join(path), found.instance, found.message)
+
+
+def _is_secret(path: Sequence[str], value: Any) -> bool:
+    """Whether the place, or something in the value, has a name that secrets have."""
+    if not SECRETS.isdisjoint(path):
+        return True
+    if isinstance(value, dict):
+        return any(_is_secret([name], inner) for name, inner in value.items())
+    return isinstance(value, list) and any(_is_secret((), inner) for inner in value)
 
 
 def _strings_only(function: Callable[[str], bool]) -> Callable[[object], bool]:

@@ -20,11 +20,7 @@ def check(attempt: Attempt, section: Section) -> Who:
             row = live.application_credential(conn, section["id"])
         else:
             row = _credential_by_name(conn, section)
-    secret = section["secret"]
-    if row is not None and passwords.is_generated(row.secret_hash):
-        verified = passwords.verify_generated(secret, row.secret_hash)
-    else:
-        verified = state_module.of(attempt.service).hasher.verify(secret, row.secret_hash if row is not None else None)
+    verified = _verified(attempt, section, row.secret_hash if row is not None else "")
     if row is None or not verified:
         raise AuthenticationFailed("unknown application credential or wrong secret")
     if row.expires_at is not None and row.expires_at <= clock.utcnow():
@@ -37,6 +33,19 @@ def check(attempt: Attempt, section: Section) -> Who:
         application_credential_id=row.id,
         proved_at=attempt.began,
     )
+
+
+def _verified(attempt: Attempt, section: Section, stored: str) -> bool:
+    """Whether the secret is the stored one ("": there is none).
+
+    By name all take as long as a secret that the user chose: names can be guessed, ids cannot.
+    """
+    generated = passwords.is_generated(stored)
+    verified = generated and passwords.verify_generated(section["secret"], stored)
+    if section.get("id") is not None and (generated or not stored):
+        return verified
+    hasher = state_module.of(attempt.service).hasher
+    return hasher.verify(section["secret"], "" if generated else stored) or verified
 
 
 def _credential_by_name(conn: sa.Connection, section: Section) -> Any:
