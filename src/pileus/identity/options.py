@@ -83,6 +83,12 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Doc("Failed logins of one user from one address in a window after which more have to wait; 0 is no limit."),
     ] = 30
     failed_logins_window: Annotated[int, Doc("Seconds of that window."), msgspec.Meta(ge=1)] = 60
+    request_token_duration: Annotated[
+        int, Doc("OAuth 1.0: seconds in which a user may authorize a consumer; 0 is no limit."), msgspec.Meta(ge=0)
+    ] = 28800
+    access_token_duration: Annotated[
+        int, Doc("OAuth 1.0: seconds for which a consumer may get tokens of the user; 0 is no limit."), msgspec.Meta(ge=0)
+    ] = 86400
 
     def __post_init__(self) -> None:
         try:

@@ -284,6 +284,20 @@ _NODES = {
     "identity:create_node_certificate": f"{_ADMIN} or user_id:%(target.node.user_id)s",
 }
 
+_OAUTH1 = {
+    "identity:get_consumer": _ADMIN_OR_SYSTEM_READER,
+    "identity:list_consumers": _ADMIN_OR_SYSTEM_READER,
+    "identity:create_consumer": _ADMIN,
+    "identity:update_consumer": _ADMIN,
+    "identity:delete_consumer": _ADMIN,
+    "identity:authorize_request_token": _ADMIN,
+    "identity:get_access_token": _ADMIN,
+    "identity:get_access_token_role": _ADMIN,
+    "identity:list_access_tokens": _ADMIN,
+    "identity:list_access_token_roles": _ADMIN,
+    "identity:delete_access_token": _ADMIN,
+}
+
 RULES: dict[str, str] = {
     **_BASE,
     **_TOKENS,
@@ -301,6 +315,7 @@ RULES: dict[str, str] = {
     **_TRUSTS,
     **_LIMITS,
     **_NODES,
+    **_OAUTH1,
 }
 
 # Scopes ---------------------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ ROOM = Room(
         "pileus.identity.api.endpoint_policy",
         "pileus.identity.api.limits",
         "pileus.identity.api.nodes",
+        "pileus.identity.api.oauth1",
     ),
     loops="pileus.identity.loops:LOOPS",
     calls="pileus.identity.logic.calls:CALLS",

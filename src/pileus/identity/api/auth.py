@@ -11,7 +11,7 @@ from pileus.identity.logic.tokens import Validated
 from pileus.kernel.errors import Forbidden
 from pileus.kernel.web import Call, Operations, Reply
 
-from .common import collection, flag, permit
+from .common import collection, flag, permit, signed_request
 from .failures import accounts_of, slowed
 
 operations = Operations()
@@ -89,6 +89,7 @@ _AUTH = {
                             },
                             "required": ["secret"],
                         },
+                        "oauth1": {"type": "object"},
                     },
                     "required": ["methods"],
                 },
@@ -111,9 +112,12 @@ _AUTH = {
 )
 def issue_token(call: Call) -> Reply:
     wanted, receipt = call.body["auth"], call.headers.get(_RECEIPT)
+    catalog = "nocatalog" not in call.query
     try:
         with slowed(call, accounts_of(wanted["identity"])):
-            issued = auth.authenticate(call.service, wanted, catalog="nocatalog" not in call.query, receipt=receipt)
+            issued = auth.authenticate(
+                call.service, wanted, catalog=catalog, receipt=receipt, signed=signed_request(call)
+            )
     except MoreMethodsNeeded as part:
         return Reply(part.body, status=401, headers={_RECEIPT: part.receipt})
     return _token_reply(issued.token, issued.json)

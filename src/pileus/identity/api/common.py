@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from pileus.identity.errors import invalid
+from pileus.identity.logic.proofs import SignedRequest
 from pileus.identity.store.listing import COMPARATORS, Filter, Listing, Record
 from pileus.kernel import clock
 from pileus.kernel.web import Call
@@ -81,6 +82,20 @@ def with_domain(call: Call, body: Mapping[str, Any]) -> dict[str, Any]:
     if found.get("domain_id") is None:
         found["domain_id"] = call.context.domain_id or call.service.options.default_domain_id
     return found
+
+
+# Signatures ------------------------------------------------------------------------------------------------------------
+
+
+def signed_request(call: Call, form: Sequence[tuple[str, str]] = ()) -> SignedRequest:
+    """What OAuth 1.0 signs of this request."""
+    return SignedRequest(
+        method=call.method,
+        url=call.root_link(call.path),
+        authorization=call.headers.get("Authorization") or "",
+        query=tuple(call.query.items()),
+        form=tuple(form),
+    )
 
 
 # Lists ----------------------------------------------------------------------------------------------------------------

@@ -103,6 +103,8 @@ def check_unrestricted(service: Service, context: Context) -> None:
     claims = token_logic.claims_of(service, context.token)
     if "ec2credential" in claims.methods:
         raise Forbidden("A token of an EC2 credential cannot be used for this.")
+    if claims.access_token_id is not None:
+        raise Forbidden("A token of OAuth 1.0 cannot be used for this.")
     if claims.application_credential_id is None:
         return
     with service.db.read() as conn:
@@ -118,9 +120,10 @@ def check_not_delegated(service: Service, context: Context) -> None:
     if context.token is None:
         return
     claims = token_logic.claims_of(service, context.token)
-    if claims.application_credential_id or claims.trust_id or "ec2credential" in claims.methods:
+    delegated = claims.application_credential_id or claims.trust_id or claims.access_token_id
+    if delegated or "ec2credential" in claims.methods:
         raise Forbidden(
-            "Credentials cannot be changed with a token of an application credential, a trust or an EC2 key."
+            "Credentials cannot be changed with a token of an application credential, a trust, OAuth 1.0 or an EC2 key."
         )
 
 

@@ -25,7 +25,7 @@ from . import compliance, keys, receipts, scopes
 from . import tokens as token_logic
 from . import trusts as trust_logic
 from .methods import METHODS
-from .proofs import Attempt, Section, Who, both
+from .proofs import Attempt, Section, SignedRequest, Who, both
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,14 +44,16 @@ def authenticate(
     catalog: bool,
     assertion: Mapping[str, str] | None = None,
     receipt: str | None = None,
+    signed: SignedRequest | None = None,
 ) -> Issued:
     """Issue a token for `auth`, the value of that name in the request (its schema was checked).
 
-    `assertion` is what a trusted proxy says of the caller, `receipt` what an earlier part of the same login has proved.
+    `assertion` is what a trusted proxy says of the caller, `receipt` what an earlier part of the same login has proved, `signed`
+    the request where its signature may be asked for.
 
     Raises AuthenticationFailed, MoreMethodsNeeded, Invalid.
     """
-    who = _identify(Attempt(service, clock.utcnow(), assertion or {}), auth["identity"])
+    who = _identify(Attempt(service, clock.utcnow(), assertion or {}, signed), auth["identity"])
     with service.db.read() as conn:
         options, last_active = passwords.at_login(conn, who.user_id)
     who = receipts.completed(service, who, options, receipt)
@@ -83,6 +85,8 @@ def _entrusted(service: Service, who: Who, scope: Mapping[str, Any]) -> tuple[Wh
         raise invalid("Expecting to find id in OS-TRUST:trust, and no other scope.")
     if who.application_credential_id is not None:
         raise AuthenticationFailed("an application credential cannot be used for a trust")
+    if who.access_token_id is not None:
+        raise AuthenticationFailed("an access token of OAuth 1.0 cannot be used for a trust")
     trust = trust_logic.required(service, scope["OS-TRUST:trust"]["id"])
     if trust.trustee_user_id != who.user_id:
         raise Forbidden("The user is not the trustee of this trust.")

@@ -15,12 +15,26 @@ Section = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """What a client signs of its request for OAuth 1.0 (RFC 5849): the URL is the one it used, without the query."""
+
+    method: str
+    url: str
+    authorization: str = dataclasses.field(repr=False)
+    query: tuple[tuple[str, str], ...] = ()
+    form: tuple[tuple[str, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request to authenticate. `assertion` is what a trusted proxy says of the caller, by the names that mappings use."""
+    """One request to authenticate. `assertion` is what a trusted proxy says of the caller, by the names that mappings use;
+    `signed` the request itself, where a method looks at its signature.
+    """
 
     service: Service
     began: dt.datetime
     assertion: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    signed: SignedRequest | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

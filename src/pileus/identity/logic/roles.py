@@ -43,6 +43,12 @@ def list_roles(service: Service, wanted: Listing) -> Sequence[Record]:
         return listing.select(conn, store.COLUMNS, roles, wanted)
 
 
+def some(service: Service, role_ids: Sequence[str]) -> Sequence[Record]:
+    """Those of the roles that exist, by name."""
+    with service.db.read() as conn:
+        return sorted(listing.select(conn, store.COLUMNS, roles, Listing(), roles.c.id.in_(role_ids)), key=lambda row: row.name)
+
+
 def create(service: Service, body: Mapping[str, Any], role_id: str | None = None) -> Record:
     """Create a global role, or one of a domain. Raises AlreadyExists, NotFound for the domain."""
     role_id = role_id or ids.new_id()

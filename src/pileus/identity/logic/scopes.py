@@ -16,10 +16,10 @@ from .tokens import NoRights
 
 def wanted(conn: sa.Connection, who: Who, scope: Any) -> dict[str, str] | None:
     """The claims of the scope that was asked for; {} is explicitly none, None leaves it to the default project."""
-    if who.application_credential_id is not None:
+    if who.application_credential_id is not None or who.access_token_id is not None:
         asked = _looked_up(conn, scope) if isinstance(scope, dict) else None
         if scope is not None and asked != {"project_id": who.project_id}:
-            raise NoRights("an application credential cannot be used for another scope")
+            raise NoRights("an application credential or access token cannot be used for another scope")
         return {"project_id": who.project_id or ""}
     if scope is None:
         return None

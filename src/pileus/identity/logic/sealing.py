@@ -13,13 +13,18 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from pileus.identity.store import revision
 from pileus.identity.store.listing import Record
-from pileus.identity.store.tables import credentials
+from pileus.identity.store.tables import credentials, oauth_access_tokens, oauth_consumers, oauth_request_tokens
 from pileus.kernel.errors import Internal
 from pileus.kernel.service import Service
 
 from . import state as state_module
 
-SEALED: tuple[tuple[sa.Column[str], sa.Column[str]], ...] = ((credentials.c.id, credentials.c.blob),)
+SEALED: tuple[tuple[sa.Column[str], sa.Column[str]], ...] = (
+    (credentials.c.id, credentials.c.blob),
+    (oauth_consumers.c.id, oauth_consumers.c.secret),
+    (oauth_request_tokens.c.id, oauth_request_tokens.c.secret),
+    (oauth_access_tokens.c.id, oauth_access_tokens.c.secret),
+)
 """Primary key and sealed column of each table that keeps such secrets."""
 
 _KEPT = 3

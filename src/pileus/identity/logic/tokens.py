@@ -15,7 +15,7 @@ import orjson
 import sqlalchemy as sa
 
 from pileus.identity.errors import TokenNotFound
-from pileus.identity.store import credentials, live, revision, revocations, trusts
+from pileus.identity.store import credentials, live, oauth1, revision, revocations, trusts
 from pileus.identity.store.listing import Record
 from pileus.identity.store.tables import DOMAIN, PROJECT
 from pileus.kernel import clock, tokens
@@ -168,6 +168,8 @@ def describe(
             raise NoRights("the trustor has lost a role that the trust passes on")
     if claims.application_credential_id is not None:
         role_ids = role_map.with_implied(role_ids) & _credential_role_ids(conn, claims, body)
+    if claims.access_token_id is not None:
+        role_ids = role_map.with_implied(role_ids) & role_map.with_implied(_consumer_role_ids(conn, claims, body))
     body["roles"] = role_map.shown(role_ids)
     if not body["roles"]:
         raise NoRights("the user has no role there")
@@ -246,6 +248,17 @@ def _credential_role_ids(conn: sa.Connection, claims: Claims, body: dict[str, An
     if rules := credentials.rules_of(conn, [credential.id]).get(credential.id):
         body["application_credential"]["access_rules"] = [access_rules.shown(rule) for rule in rules]
     return set(credential.role_ids)
+
+
+def _consumer_role_ids(conn: sa.Connection, claims: Claims, body: dict[str, Any]) -> set[str]:
+    """The roles that a user granted to a consumer of OAuth 1.0; what that adds to the token body is added."""
+    token = oauth1.access_token(conn, claims.access_token_id or "")
+    if token is None or (token.user_id, token.project_id) != (claims.user_id, claims.project_id):
+        raise NoRights("the access token is gone")
+    if token.expires_at is not None and token.expires_at <= clock.utcnow():
+        raise NoRights("the access token has expired")
+    body["OS-OAUTH1"] = {"access_token_id": token.id, "consumer_id": token.consumer_id}
+    return set(token.role_ids)
 
 
 def _checked_trust(

@@ -405,4 +405,62 @@ node_tokens = sa.Table(
     sa.Index(None, "expires_at"),
 )
 
+# OAuth 1.0: programs of others that users let act for them. Secrets are encrypted: a signature cannot be checked with a digest.
+oauth_consumers = sa.Table(
+    "oauth_consumers",
+    METADATA,
+    _id(primary_key=True),
+    sa.Column("description", sa.Text),
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("extra", Json, nullable=False),
+)
+
+# What a consumer asks for, and from the authorization on who granted which roles.
+oauth_request_tokens = sa.Table(
+    "oauth_request_tokens",
+    METADATA,
+    _id(primary_key=True),
+    _id("consumer_id", nullable=False),
+    _id("project_id", nullable=False),
+    sa.Column("secret", sa.Text, nullable=False),
+    _id("user_id", nullable=True),
+    sa.Column("role_ids", Json, nullable=False),
+    sa.Column("verifier", sa.String(64), nullable=True),
+    sa.Column("expires_at", Timestamp),
+    sa.Index(None, "consumer_id"),
+    sa.Index(None, "project_id"),
+    sa.Index(None, "user_id"),
+    sa.Index(None, "expires_at"),
+    sa.ForeignKeyConstraint(["consumer_id"], ["oauth_consumers.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["project_id"], ["projects.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="CASCADE"),
+)
+
+oauth_access_tokens = sa.Table(
+    "oauth_access_tokens",
+    METADATA,
+    _id(primary_key=True),
+    _id("consumer_id", nullable=False),
+    _id("project_id", nullable=False),
+    _id("user_id", nullable=False),
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("role_ids", Json, nullable=False),
+    sa.Column("expires_at", Timestamp),
+    sa.Index(None, "consumer_id"),
+    sa.Index(None, "project_id"),
+    sa.Index(None, "user_id"),
+    sa.ForeignKeyConstraint(["consumer_id"], ["oauth_consumers.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["project_id"], ["projects.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="CASCADE"),
+)
+
+# Signatures that were used: the digest of consumer, token, time and nonce, until its time is too old to be accepted.
+oauth_nonces = sa.Table(
+    "oauth_nonces",
+    METADATA,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("expires_at", Timestamp, nullable=False),
+    sa.Index(None, "expires_at"),
+)
+
 installation.tables(METADATA)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pileus.identity.logic.proofs import Attempt, Section, Who
 
-from . import application_credential, password, token, totp
+from . import application_credential, oauth1, password, token, totp
 
 Method = Callable[[Attempt, Section], Who]
 
@@ -18,4 +18,5 @@ METHODS: dict[str, Method] = {
     "token": token.check,
     "application_credential": application_credential.check,
     "totp": totp.check,
+    "oauth1": oauth1.check,
 }
