@@ -45,6 +45,7 @@ ROOM = Room(
         "pileus.identity.api.limits",
         "pileus.identity.api.nodes",
         "pileus.identity.api.oauth1",
+        "pileus.identity.api.simple_cert",
     ),
     loops="pileus.identity.loops:LOOPS",
     calls="pileus.identity.logic.calls:CALLS",

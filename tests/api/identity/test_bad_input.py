@@ -111,3 +111,15 @@ def test_odd_bodies(identity):
                 continue
             for value in ODD_VALUES:
                 check(identity, operation.method, path, with_value(good, place, value))
+
+
+def test_certificates_of_pki_tokens_are_gone(identity):
+    for path in ("/OS-SIMPLE-CERT/ca", "/OS-SIMPLE-CERT/certificates"):
+        for token in ("", None):
+            answer = identity("GET", path, token=token)
+            assert answer.status == 410
+            assert answer.json["error"] == {
+                "code": 410,
+                "message": "PKI tokens are no longer supported, and with them went their certificates.",
+                "title": "Gone",
+            }
