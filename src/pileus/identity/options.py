@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -20,7 +21,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     allow_rescope_scoped_token: Annotated[bool, Doc("Whether a scoped token may be exchanged for another scope.")] = (
         True
     )
-    max_active_keys: Annotated[int, Doc("Fernet keys kept by a rotation: staged, primary and secondaries.")] = 3
+    max_active_keys: Annotated[int, Doc("Token keys kept by a rotation: staged, primary and secondaries.")] = 3
     default_domain_id: Annotated[str, Doc("Domain of new users, groups and projects when nothing names one.")] = (
         "default"
     )
@@ -89,6 +90,10 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     access_token_duration: Annotated[
         int, Doc("OAuth 1.0: seconds for which a consumer may get tokens of the user; 0 is no limit."), msgspec.Meta(ge=0)
     ] = 86400
+    token_provider: Annotated[
+        Literal["fernet", "jws"],
+        Doc("Kind of new tokens: short encrypted ones, or signed ones (JWT with ES256) that anybody can read."),
+    ] = "fernet"
 
     def __post_init__(self) -> None:
         try:

@@ -8,17 +8,17 @@ both can read what either signs.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 
-from pileus.kernel import ids
 from pileus.kernel.installation import Vault
+from pileus.kernel.key_kinds import FERNET, Kind
 
 _log = logging.getLogger(__name__)
 
@@ -28,32 +28,29 @@ Numbered = Mapping[int, str]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ring:
-    """Keys as of a revision, primary first."""
+    """Keys as of a revision, as their kind loads them, primary first."""
 
     revision: int
-    keys: tuple[Fernet, ...]
+    keys: tuple[Any, ...]
 
     def fernets(self) -> tuple[Fernet, ...]:
         return self.keys
 
 
-def new_key() -> str:
-    return base64.urlsafe_b64encode(ids.token_bytes(32)).decode()
-
-
-def rotated(keys: Numbered, max_active: int) -> dict[int, str]:
+def rotated(keys: Numbered, max_active: int, kind: Kind = FERNET) -> dict[int, str]:
     """The staged key becomes primary, a new one is staged, the oldest secondary ones go."""
     primary = max(keys) + 1
     kept = sorted((number for number in keys if number), reverse=True)[: max(max_active - 2, 0)]
-    return {0: new_key(), primary: keys[0], **{number: keys[number] for number in kept}}
+    return {0: kind.new(), primary: keys[0], **{number: kind.retired(keys[number]) for number in kept}}
 
 
 class SharedKeys:
     """The keys of one kind. Nothing is read twice for the same revision."""
 
-    def __init__(self, vault: Vault, name: str) -> None:
+    def __init__(self, vault: Vault, name: str, kind: Kind = FERNET) -> None:
         self._vault = vault
         self._name = name
+        self._kind = kind
         self._ring: Ring | None = None
 
     def at(self, conn: sa.Connection, revision: int) -> Ring:
@@ -64,20 +61,24 @@ class SharedKeys:
             self._ring = ring
         return ring
 
-    def read(self, conn: sa.Connection) -> tuple[Fernet, ...]:
+    def read(self, conn: sa.Connection) -> tuple[Any, ...]:
         """The keys as this transaction sees them, primary first. Raises FileNotFoundError when there are none."""
         content = self._read(conn)
         if content is None:
             raise FileNotFoundError(f"there are no {self._name} in the vault")
-        return tuple(Fernet(content[number]) for number in sorted(content, reverse=True))
+        return tuple(self._kind.load(content[number]) for number in sorted(content, reverse=True))
 
     def known(self) -> Ring | None:
         """The keys as they were read last."""
         return self._ring
 
+    def exists(self, conn: sa.Connection) -> bool:
+        """Whether anybody has ever made such keys."""
+        return self._read(conn) is not None
+
     def setup(self, conn: sa.Connection, present: Numbered | None = None) -> None:
         """See to it that there are keys: those already in the vault, those given, or new ones."""
-        own = dict(present or {}) or {0: new_key(), 1: new_key()}
+        own = dict(present or {}) or {0: self._kind.new(), 1: self._kind.new()}
         self._vault.agree(conn, self._name, _dumped(own))
 
     def rotate(self, conn: sa.Connection, max_active: int) -> int:
@@ -85,7 +86,7 @@ class SharedKeys:
         self.setup(conn)
         content = self._read(conn)
         assert content is not None, "setup saw to it"
-        after = rotated(content, max_active)
+        after = rotated(content, max_active, self._kind)
         self._vault.put(conn, self._name, _dumped(after))
         _log.info("%s rotated", self._name, extra={"primary": max(after)})
         return max(after)

@@ -1,4 +1,4 @@
-"""Fernet tokens and the repository of their keys.
+"""What tokens say, Fernet tokens, and the repository of their keys; `kernel.jws` has the signed ones.
 
 A token says who asked for what scope, how, and until when; nothing about rights. The payload is msgpack, first element
 is the version of its form (one per scope); ids of 32 or 64 hexadecimal digits travel as 16 or 32 bytes. A project token with two
@@ -27,6 +27,7 @@ import msgspec
 from cryptography.fernet import Fernet, InvalidToken
 
 from pileus.kernel import clock, ids
+from pileus.kernel.key_kinds import FERNET, Kind
 
 _log = logging.getLogger(__name__)
 
@@ -102,20 +103,25 @@ class Keys(Protocol):
 
 
 class KeyRepository:
-    """A directory of Fernet keys, shared by processes: read again when it changes, written atomically."""
+    """A directory of keys of one kind, shared by processes: read again when it changes, written atomically."""
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, kind: Kind = FERNET) -> None:
         self.path = path
+        self._kind = kind
         self._lock = threading.Lock()
         self._stamp: int | None = None
-        self._keys: tuple[Fernet, ...] = ()
+        self._keys: tuple[Any, ...] = ()
 
     def fernets(self) -> tuple[Fernet, ...]:
-        """Primary first. Raises FileNotFoundError when there is no repository."""
+        """Primary first, of a repository of Fernet keys. Raises FileNotFoundError when there is no repository."""
+        return self.loaded()
+
+    def loaded(self) -> tuple[Any, ...]:
+        """The keys as their kind loads them, primary first. Raises FileNotFoundError when there is no repository."""
         stamp = self.path.stat().st_mtime_ns
         if stamp != self._stamp:
             with self._lock:
-                self._keys = tuple(Fernet(self._file(number).read_bytes()) for number in reversed(self._numbers()))
+                self._keys = tuple(self._kind.load(self._file(number).read_text()) for number in reversed(self._numbers()))
                 self._stamp = stamp
                 if not self._keys:
                     raise FileNotFoundError(f"there is no key in {self.path}")
@@ -131,8 +137,8 @@ class KeyRepository:
         """Make the directory with a staged and a primary key unless it has keys."""
         with self._exclusive():
             if not self._numbers():
-                self._write(1)
-                self._write(0)
+                self._write(1, self._kind.new())
+                self._write(0, self._kind.new())
 
     def rotate(self, max_active: int = 3) -> int:
         """Make the staged key primary and stage a new one; returns the number of the primary key.
@@ -147,12 +153,13 @@ class KeyRepository:
                 self._file(0).rename(self._file(primary))
             else:  # a rotation was killed between its two steps: the newest key has just become primary
                 primary = max(numbers)
-            self._write(0)
+            self._write(0, self._kind.new())
             secondaries = [number for number in self._numbers() if number not in {0, primary}]
             surplus = len(secondaries) - max(max_active - 2, 0)
             for number in secondaries[: max(surplus, 0)]:
                 self._file(number).unlink()
-        _log.info("fernet keys rotated", extra={"primary": primary})
+            self._retire(secondaries[max(surplus, 0) :])
+        _log.info("keys in %s rotated", self.path.name, extra={"primary": primary})
         return primary
 
     def _file(self, number: int) -> pathlib.Path:
@@ -161,13 +168,19 @@ class KeyRepository:
     def _numbers(self) -> list[int]:
         return sorted(int(file.name) for file in self.path.iterdir() if file.name.isdigit())
 
-    def _write(self, number: int) -> None:
+    def _retire(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            text = self._file(number).read_text()
+            if (kept := self._kind.retired(text)) != text:
+                self._write(number, kept)
+
+    def _write(self, number: int, text: str) -> None:
         new = self.path / f".{number}.new"
         with contextlib.suppress(FileNotFoundError):
             new.unlink()
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.urlsafe_b64encode(ids.token_bytes(32)))
+            file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
         new.rename(self._file(number))

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from cryptography.fernet import InvalidToken
 from racing import at_once
 
-from pileus.kernel import installation, shared_keys
+from pileus.kernel import installation, key_kinds, shared_keys
 from pileus.kernel.db import Database
 from pileus.kernel.errors import ConfigurationError
 from pileus.kernel.installation import Vault
@@ -105,7 +105,7 @@ def test_rotation_keeps_as_many_keys_as_it_is_told():
 
 def test_keys_of_files_go_on_in_the_vault(db, home):
     keys = SharedKeys(Vault(home), "keys")
-    one, two = shared_keys.new_key(), shared_keys.new_key()
+    one, two = key_kinds.new_fernet_key(), key_kinds.new_fernet_key()
     with db.write() as conn:
         keys.setup(conn, {0: one, 4: two})
         keys.setup(conn, {0: two, 4: one})

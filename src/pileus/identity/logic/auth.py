@@ -71,12 +71,12 @@ def issue(service: Service, who: Who, scope: Any, *, catalog: bool = True) -> Is
         with service.db.read() as conn:
             present = revision.read(conn)
             claims, body = _scoped(service, conn, present, who, scope, catalog=catalog)
-            ring = keys.ring(service, conn, present)
+            token = keys.issue(service, conn, present, claims)
     except token_logic.NoRights as reason:
         raise AuthenticationFailed(f"user {who.user_id}: {reason}") from None
     if who.trust_uses is not None:
         trust_logic.use(service, who.trust_id or "")
-    return Issued(tokens.encode(claims, ring), orjson.dumps({"token": body}), claims.expires_at)
+    return Issued(token, orjson.dumps({"token": body}), claims.expires_at)
 
 
 def _entrusted(service: Service, who: Who, scope: Mapping[str, Any]) -> tuple[Who, dict[str, Any]]:

@@ -20,6 +20,7 @@ from pileus.identity.store import roles as role_store
 from pileus.identity.store.revision import Revision
 from pileus.kernel.db import Database
 from pileus.kernel.installation import Vault
+from pileus.kernel.jws import P256
 from pileus.kernel.service import Service
 from pileus.kernel.shared_keys import SharedKeys
 from pileus.kernel.throttle import Throttle
@@ -61,6 +62,8 @@ class State:
     shared_credentials: SharedKeys | None
     receipt_keys: KeyRepository
     shared_receipts: SharedKeys | None
+    signing: KeyRepository  # of signed tokens, as `keys` and `shared` are of Fernet tokens
+    shared_signing: SharedKeys | None
     hasher: Hasher
     failures: Throttle  # failed logins by address and user
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
@@ -90,6 +93,8 @@ def of(service: Service) -> State:
                     shared_credentials=SharedKeys(vault, "credential-keys") if vault else None,
                     receipt_keys=KeyRepository(service.home / "keys" / "receipts"),
                     shared_receipts=SharedKeys(vault, "receipt-keys") if vault else None,
+                    signing=KeyRepository(service.home / "keys" / "jws", P256),
+                    shared_signing=SharedKeys(vault, "token-signing-keys", P256) if vault else None,
                     hasher=Hasher(options.password_hash_time, options.password_hash_memory, options.concurrent_hashes),
                     failures=Throttle(options.failed_logins, options.failed_logins_window),
                 )

@@ -88,12 +88,12 @@ def decode(service: Service, conn: sa.Connection, present: revision.Revision, to
     there are no keys.
     """
     try:
-        return tokens.decode(token, keys.ring(service, conn, present))
+        return keys.read(service, conn, present, token)
     except tokens.TokenInvalid:
         later = revision.read(conn)  # the keys may have been rotated, twice even, since the first look
     try:
         if later[0] != present[0]:
-            return tokens.decode(token, keys.ring(service, conn, later))
+            return keys.read(service, conn, later, token)
     except tokens.TokenInvalid:
         pass
     raise TokenNotFound("not a token of this installation")
