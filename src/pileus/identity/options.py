@@ -94,6 +94,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Literal["fernet", "jws"],
         Doc("Kind of new tokens: short encrypted ones, or signed ones (JWT with ES256) that anybody can read."),
     ] = "fernet"
+    limit_enforcement_model: Annotated[
+        Literal["flat", "strict_two_level"],
+        Doc(
+            "Unified limits: \"flat\" ones have nothing to do with each other; with \"strict_two_level\" no project's is above "
+            "its domain's, and below a domain are two levels of projects at most."
+        ),
+    ] = "flat"
 
     def __post_init__(self) -> None:
         try:

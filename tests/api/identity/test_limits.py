@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+
+from pileus.kernel.errors import ConfigurationError
+from tests.api.identity.world import Identity, message
 
 
 @pytest.fixture
@@ -81,7 +86,7 @@ def test_a_limit_from_creation_to_deletion(identity, nova):
     [
         ({"project_id": None}, 400),
         ({"project_id": "0" * 32}, 400),
-        ({"project_id": "default"}, 400),
+        ({"project_id": None, "domain_id": "0" * 32}, 400),
         ({"domain_id": "default"}, 400),
         ({"resource_name": "unknown"}, 403),
         ({"region_id": "RegionOne"}, 403),
@@ -128,5 +133,142 @@ def test_a_project_sees_the_own_limits(identity, nova):
     assert identity("GET", f"/limits/{mine['id']}").status == 404
 
 
+def test_a_domain_is_a_project_too(identity, nova):
+    register(identity, nova)
+    made = limit(identity, nova, project_id="default")
+    assert (made["project_id"], made["domain_id"]) == (None, "default")
+    limit(identity, nova, ok=409, domain_id="default")
+    limit(identity, nova, ok=400, domain_id=identity.ids["admin_project"])
+
+
 def test_the_model(identity):
     assert identity("GET", "/limits/model").json["model"]["name"] == "flat"
+
+
+# The strict model of two levels ---------------------------------------------------------------------------------------
+
+STRICT = {"limit_enforcement_model": "strict_two_level"}
+
+
+@pytest.fixture
+def strict(tmp_path):
+    """Identity with the strict model; domain acme with a project, and a project below that; 10 cores by default."""
+    made = Identity(home=tmp_path, options=STRICT)
+    yield made, *tree(made)
+    made.client.close()
+
+
+def tree(identity):
+    nova = identity.make("service", type="compute", name="nova")["id"]
+    register(identity, nova)
+    domain = identity.make("domain", name="acme")["id"]
+    upper = identity.make("project", name="upper", domain_id=domain)["id"]
+    lower = identity.make("project", name="lower", domain_id=domain, parent_id=upper)["id"]
+    return nova, domain, upper, lower
+
+
+def change(identity, made, value):
+    return identity("PATCH", f"/limits/{made['id']}", {"limit": {"resource_limit": value}})
+
+
+def test_the_strict_model_says_its_name(strict):
+    shown = strict[0]("GET", "/limits/model").json["model"]
+    assert shown["name"] == "strict_two_level" and "two levels" in shown["description"]
+
+
+def test_no_project_has_more_than_its_domain(strict):
+    identity, nova, domain, upper, lower = strict
+    for project in (upper, lower):
+        refused = limit(identity, nova, ok=403, project_id=project, resource_limit=11)
+        assert message(refused) == f"Invalid resource limit: cores of project {project} cannot be 11, its domain {domain} has 10."
+    mine = limit(identity, nova, project_id=upper, resource_limit=10)
+    assert change(identity, mine, 11).status == 403
+    domains = limit(identity, nova, domain_id=domain, resource_limit=20)
+    assert change(identity, mine, 20).status == 200
+    assert change(identity, mine, 21).status == 403
+    below = limit(identity, nova, project_id=lower, resource_limit=15)
+    refused = change(identity, domains, 19)
+    assert message(refused) == f"Invalid resource limit: cores of domain {domain} cannot be 19, its project {upper} has 20."
+    assert change(identity, mine, 1).status == 200
+    assert change(identity, domains, 14).status == 403, "the project below counts too"
+    assert change(identity, domains, 15).status == 200
+    identity("DELETE", f"/limits/{below['id']}", ok=204)
+    assert change(identity, domains, 1).status == 200
+    assert change(identity, domains, 0).status == 403
+    identity("DELETE", f"/limits/{mine['id']}", ok=204)
+    assert change(identity, domains, 0).status == 200
+    limit(identity, nova, ok=403, project_id=upper, resource_limit=1)
+    limit(identity, nova, project_id=upper, resource_limit=0)
+    other = identity.make("project", name="in-another-domain")["id"]
+    limit(identity, nova, project_id=other, resource_limit=10)
+
+
+def test_no_limit_is_above_every_number(strict):
+    identity, nova, domain, upper, _lower = strict
+    limit(identity, nova, ok=403, project_id=upper, resource_limit=-1)
+    domains = limit(identity, nova, domain_id=domain, resource_limit=-1)
+    mine = limit(identity, nova, project_id=upper, resource_limit=1000)
+    assert change(identity, mine, -1).status == 200
+    assert change(identity, domains, 100000).status == 403
+
+
+def test_limits_that_are_made_together_are_looked_at_together(strict):
+    identity, nova, domain, upper, lower = strict
+
+    def make(*limits):
+        given = [{"service_id": nova, "resource_name": "cores", "resource_limit": value, **owner} for value, owner in limits]
+        return identity("POST", "/limits", {"limits": given}).status
+
+    assert make((30, {"project_id": upper}), (20, {"domain_id": domain})) == 403
+    assert make((20, {"project_id": upper}), (20, {"project_id": lower}), (19, {"domain_id": domain})) == 403
+    assert identity("GET", "/limits").json["limits"] == [], "all or none"
+    assert make((20, {"project_id": upper}), (5, {"project_id": lower}), (20, {"domain_id": domain})) == 201
+
+
+def test_each_place_has_limits_of_its_own(strict):
+    identity, nova, domain, upper, _lower = strict
+    register(identity, nova, region_id="RegionOne", default_limit=100)
+    limit(identity, nova, domain_id=domain, resource_limit=5)
+    limit(identity, nova, project_id=upper, region_id="RegionOne", resource_limit=99)
+    limit(identity, nova, ok=403, project_id=upper, resource_limit=6)
+
+
+def test_below_a_domain_are_two_levels(strict):
+    identity, _nova, domain, _upper, lower = strict
+    body = {"project": {"name": "third", "domain_id": domain, "parent_id": lower}}
+    refused = identity("POST", "/projects", body)
+    assert (refused.status, message(refused)) == (403, f"Max hierarchy depth reached for {lower} branch.")
+
+
+def test_the_model_is_not_for_deeper_trees(tmp_path):
+    url = f"sqlite:///{tmp_path}/identity.db"
+    flat = Identity(home=tmp_path, db_url=url)
+    _nova, domain, _upper, lower = tree(flat)
+    Identity(home=tmp_path, db_url=url, options=STRICT).client.close()
+    third = flat.make("project", name="third", domain_id=domain, parent_id=lower)["id"]
+    flat.client.close()
+    with pytest.raises(ConfigurationError, match=third):
+        Identity(home=tmp_path, db_url=url, options=STRICT)
+
+
+def test_limits_of_domain_and_project_that_are_changed_at_once_fit(database_url):
+    identity = Identity(db_url=database_url, options=STRICT)
+    nova, domain, upper, _lower = tree(identity)
+    domains, mine = limit(identity, nova, domain_id=domain, resource_limit=20), limit(identity, nova, project_id=upper, resource_limit=5)
+    for _ in range(10):
+        ready = threading.Barrier(2)
+
+        def do(made, value):
+            ready.wait()
+            assert change(identity, made, value).status in {200, 403}
+
+        threads = [threading.Thread(target=do, args=pair) for pair in ((domains, 10), (mine, 15))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = {one["project_id"]: one["resource_limit"] for one in identity("GET", "/limits", ok=200).json["limits"]}
+        assert found[upper] <= found[None], found
+        change(identity, mine, 5)
+        assert change(identity, domains, 20).status == 200
+    identity.client.close()

@@ -118,10 +118,16 @@ def _limit(call: Call, row: Record) -> dict[str, Any]:
     }
 
 
+_MODELS = {
+    "flat": "Limit enforcement and validation does not take project hierarchy into consideration.",
+    "strict_two_level": "No limit of a project is above that of its domain, and below a domain are two levels of projects at most.",
+}
+
+
 @operations("GET", "/limits/model", rule="identity:get_limit_model", summary="Show how limits are enforced")
-def show_model(call: Call) -> dict[str, Any]:  # noqa: ARG001 - every handler takes the call
-    sentence = "Limit enforcement and validation does not take project hierarchy into consideration."
-    return {"model": {"name": "flat", "description": sentence}}
+def show_model(call: Call) -> dict[str, Any]:
+    name = call.service.options.limit_enforcement_model
+    return {"model": {"name": name, "description": _MODELS[name]}}
 
 
 @operations("GET", "/limits", rule="identity:list_limits", summary="List limits; without a right to see all, one's own")

@@ -33,7 +33,7 @@ from pileus.kernel import clock, ids
 from pileus.kernel.db import insert_ignore
 from pileus.kernel.service import Service
 
-from . import keys
+from . import keys, limits
 from . import state as state_module
 
 INTERFACES = ("public", "internal", "admin")
@@ -53,6 +53,7 @@ def bootstrap(
     Returns the ids of what others refer to: domain, admin user, projects and roles.
     """
     state = state_module.of(service)
+    limits.check_depth(service)
     keys.setup(service)
     wanted = {"admin": admin_password, **service_users}
     with service.db.read() as conn:

@@ -1,7 +1,8 @@
 """Unified limits: defaults that a service registers, and what projects and domains have instead.
 
-Identity keeps them for services and clients that enforce them; the model is flat: a limit says nothing about what is
-below its project.
+Identity keeps them for services and clients that enforce them. In the flat model a limit says nothing about others. In the
+strict one of two levels no project's limit is above its domain's, which is the default where the domain has none; -1, no limit, is
+above every number.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pileus.identity.store.listing import Listing, Record
 from pileus.identity.store.tables import limits, regions, registered_limits, services
 from pileus.kernel import ids
 from pileus.kernel.db import is_unique_violation
-from pileus.kernel.errors import Forbidden
+from pileus.kernel.errors import ConfigurationError, Forbidden
 from pileus.kernel.service import Service
 
 _PLACE = ("service_id", "region_id", "resource_name")
+_NO_LIMIT = -1
 
 
 def list_registered(service: Service, wanted: Listing) -> Sequence[Record]:
@@ -133,32 +135,35 @@ def domain_of(service: Service, project_id: str) -> str | None:
 
 
 def create_limits(service: Service, bodies: Sequence[Mapping[str, Any]]) -> list[Record]:
-    """All of them or none. Raises AlreadyExists, Invalid, Forbidden where nothing is registered."""
+    """All of them or none. Raises AlreadyExists, Invalid, Forbidden where nothing is registered or the model is broken."""
     made = [ids.new_id() for _ in bodies]
     try:
         with service.db.write() as conn:
             for limit_id, body in zip(made, bodies, strict=True):
-                _create_limit(conn, limit_id, body)
-            return [_limit(conn, limit_id) for limit_id in made]
+                _create_limit(service, conn, limit_id, body)
+            rows = [_limit(conn, limit_id) for limit_id in made]
+            _check_model(service, conn, rows)
+            return rows
     except sa.exc.IntegrityError as error:
         raise _duplicate(error, "limit") from None
 
 
-def _create_limit(conn: sa.Connection, limit_id: str, body: Mapping[str, Any]) -> None:
+def _create_limit(service: Service, conn: sa.Connection, limit_id: str, body: Mapping[str, Any]) -> None:
     project_id, domain_id = body.get("project_id"), body.get("domain_id")
     if (project_id is None) == (domain_id is None):
         raise invalid("A limit is of a project or of a domain: give one of project_id and domain_id.")
     owner = projects.project(conn, project_id or domain_id or "", "share")
-    if owner is None or owner.is_domain != (project_id is None):
+    if owner is None or (domain_id is not None and not owner.is_domain):
         raise invalid(f"Could not find project or domain: {project_id or domain_id}.")
-    registered = store.registered_for(conn, body["service_id"], body.get("region_id") or "", body["resource_name"])
+    place = (body["service_id"], body.get("region_id") or "", body["resource_name"])
+    registered = store.registered_for(conn, *place, _lock(service))
     if registered is None:
         raise Forbidden("Unable to create a limit that has no corresponding registered limit.")
     values = {
         "id": limit_id,
         "registered_limit_id": registered.id,
-        "project_id": project_id or "",
-        "domain_id": domain_id or "",
+        "project_id": "" if owner.is_domain else owner.id,
+        "domain_id": owner.id if owner.is_domain else "",
         "resource_limit": body["resource_limit"],
         "description": body.get("description"),
     }
@@ -166,11 +171,68 @@ def _create_limit(conn: sa.Connection, limit_id: str, body: Mapping[str, Any]) -
 
 
 def update_limit(service: Service, limit_id: str, body: Mapping[str, Any]) -> Record:
-    """Raises NotFound."""
+    """Raises NotFound, Forbidden when the model is broken."""
     with service.db.write() as conn:
+        present = _limit(conn, limit_id)
+        store.registered_for(conn, present.service_id, present.region_id, present.resource_name, _lock(service))
         if listing.change(conn, limits, limit_id, body) == 0:
             raise not_found("limit", limit_id)
-        return _limit(conn, limit_id)
+        changed = _limit(conn, limit_id)
+        _check_model(service, conn, [changed])
+        return changed
+
+
+# The strict model of two levels -----------------------------------------------------------------------------------------
+
+STRICT = "strict_two_level"
+DEPTH = 2
+"""Levels of projects below a domain in the strict model."""
+
+
+def is_strict(service: Service) -> bool:
+    return bool(service.options.limit_enforcement_model == STRICT)
+
+
+def check_depth(service: Service) -> None:
+    """Raises ConfigurationError when the strict model is asked for and there are projects it has no place for."""
+    if not is_strict(service):
+        return
+    with service.db.read() as conn:
+        found = store.deepest(conn)
+    if found is not None:
+        raise ConfigurationError(
+            f"identity.limit_enforcement_model cannot be {STRICT}: project {found} is more than {DEPTH} levels below its domain."
+        )
+
+
+def _lock(service: Service) -> listing.Lock:
+    """In the strict model, limits of one resource are changed one after the other."""
+    return "update" if is_strict(service) else "share"
+
+
+def _check_model(service: Service, conn: sa.Connection, changed: Sequence[Record]) -> None:
+    """Whether limits that were just written fit to those above and below them. Raises Forbidden."""
+    if not is_strict(service):
+        return
+    for row in changed:
+        project = projects.project(conn, row.project_id) if row.project_id else None
+        domain_id = project.domain_id if project is not None else row.domain_id
+        most = store.of_domain(conn, row.registered_limit_id, domain_id)
+        if project is not None and _is_above(row.resource_limit, most):
+            raise Forbidden(
+                f"Invalid resource limit: {row.resource_name} of project {row.project_id} cannot be {row.resource_limit},"
+                f" its domain {domain_id} has {most}."
+            )
+        for project_id, limit in store.below(conn, row.registered_limit_id, domain_id) if project is None else ():
+            if _is_above(limit, most):
+                raise Forbidden(
+                    f"Invalid resource limit: {row.resource_name} of domain {domain_id} cannot be {most},"
+                    f" its project {project_id} has {limit}."
+                )
+
+
+def _is_above(limit: int, other: int) -> bool:
+    return other != _NO_LIMIT and (limit == _NO_LIMIT or limit > other)
 
 
 def delete_limit(service: Service, limit_id: str) -> None:

@@ -17,6 +17,7 @@ from pileus.kernel import clock, ids
 from pileus.kernel.errors import Forbidden
 from pileus.kernel.service import Service
 
+from . import limits
 from .common import (
     check_immutable,
     check_same_domain,
@@ -130,7 +131,8 @@ def _check_parent(service: Service, conn: sa.Connection, domain_id: str, parent_
         raise invalid("A project must be in the same domain as its parent.")
     if not all(row.enabled for row in above.values()):
         raise Forbidden("Cannot create a project in a branch that contains a disabled project.")
-    if len(line) > service.options.max_project_tree_depth:
+    depth = service.options.max_project_tree_depth
+    if len(line) > (min(depth, limits.DEPTH) if limits.is_strict(service) else depth):
         raise Forbidden(f"Max hierarchy depth reached for {parent_id} branch.")
     return parent_id
 
