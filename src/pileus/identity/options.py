@@ -101,6 +101,9 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             "its domain's, and below a domain are two levels of projects at most."
         ),
     ] = "flat"
+    max_redelegation_count: Annotated[
+        int, Doc("How often a trust may be passed on at most; 0 is never."), msgspec.Meta(ge=0, le=100)
+    ] = 3
 
     def __post_init__(self) -> None:
         try:

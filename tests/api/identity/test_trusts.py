@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 
 from pileus.kernel import clock
-from tests.api.identity.world import roles_of
+from tests.api.identity.world import Identity, message, roles_of
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def test_a_trust_from_creation_to_deletion(identity, parties):
         "expires_at": None,
         "remaining_uses": None,
         "redelegation_count": 0,
+        "redelegated_trust_id": None,
         "deleted_at": None,
         "roles": [{"id": role, "name": "member", "links": {"self": f"{base}/roles/{role}"}}],
         "roles_links": {"next": None, "self": f"{base}/OS-TRUST/trusts/{trust['id']}/roles", "previous": None},
@@ -103,7 +104,7 @@ def test_a_token_of_a_trust_acts_for_the_trustor(identity, parties):
     assert create(identity, parties, ok=403, token=token)
     identity("DELETE", f"/OS-TRUST/trusts/{trust['id']}", ok=204)
     assert identity.validate(token).status == 404
-    assert entrusted(identity, trust).status == 404
+    assert entrusted(identity, trust).status == 401
 
 
 def test_without_impersonation_the_trustee_acts_in_the_own_name(identity, parties):
@@ -143,13 +144,15 @@ def test_it_passes_on_what_the_trustor_still_has(identity, parties):
     base = f"/projects/{parties['project']}/users/{parties['ann']}/roles/"
     identity("DELETE", base + identity.role("manager"), ok=204)
     assert identity.validate(token).status == 404
-    assert entrusted(identity, trust).status == 401
+    assert entrusted(identity, trust).status == 403
 
 
 def test_uses_are_counted(identity, parties):
     trust = create(identity, parties, remaining_uses=2)
-    assert [entrusted(identity, trust).status for _ in range(3)] == [201, 201, 404]
-    assert identity("GET", f"/OS-TRUST/trusts/{trust['id']}").json["trust"]["remaining_uses"] == 0
+    assert entrusted(identity, trust).status == 201
+    assert identity("GET", f"/OS-TRUST/trusts/{trust['id']}").json["trust"]["remaining_uses"] == 1
+    assert [entrusted(identity, trust).status for _ in range(2)] == [201, 401]
+    assert identity("GET", f"/OS-TRUST/trusts/{trust['id']}").status == 404
 
 
 def test_it_has_an_end(identity, parties):
@@ -173,7 +176,7 @@ def test_a_trust_without_project_gives_an_unscoped_token(identity, parties):
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"roles": [{"name": "admin"}]}, 403),
+        ({"roles": [{"name": "admin"}]}, 404),
         ({"roles": [{"name": "none"}]}, 404),
         ({"roles": []}, 403),
         ({"trustee_user_id": "0" * 32}, 404),
@@ -183,7 +186,11 @@ def test_a_trust_without_project_gives_an_unscoped_token(identity, parties):
         ({"remaining_uses": 0}, 400),
         ({"remaining_uses": "x"}, 400),
         ({"impersonation": None}, 400),
-        ({"allow_redelegation": True}, 400),
+        ({"allow_redelegation": True, "remaining_uses": 1}, 400),
+        ({"allow_redelegation": True, "redelegation_count": 4}, 403),
+        ({"allow_redelegation": True, "redelegation_count": -1}, 400),
+        ({"allow_redelegation": "yes"}, 400),
+        ({"redelegated_trust_id": "0" * 32}, 400),
         ({"roles": [{}]}, 400),
     ],
 )
@@ -194,3 +201,161 @@ def test_bad_trusts(identity, parties, change, status):
 def test_nobody_makes_a_trust_for_another(identity, parties):
     create(identity, parties, ok=403, token=parties["bobs"])
     create(identity, parties, ok=403, token=identity.admin)
+
+
+# Trusts that are passed on --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(identity, parties):
+    """ann trusts bob, who may pass it on to cid, and cid to dan."""
+    parties |= {name: identity.user(name)["id"] for name in ("cid", "dan")}
+    return parties, create(identity, parties, allow_redelegation=True, roles=[{"name": "member"}, {"name": "reader"}])
+
+
+def pass_on(identity, parties, trust, by, to, ok=201, **body):
+    token = entrusted(identity, trust, by).headers["x-subject-token"]
+    return create(identity, parties, ok=ok, token=token, trustee_user_id=parties[to], **body)
+
+
+def test_a_trust_is_passed_on_as_often_as_it_says(identity, chain):
+    parties, first = chain
+    assert (first["redelegation_count"], first["redelegated_trust_id"]) == (3, None), "the option's number"
+    second = pass_on(identity, parties, first, "bob", "cid", allow_redelegation=True)
+    assert (second["redelegation_count"], second["redelegated_trust_id"]) == (2, first["id"])
+    assert "allow_redelegation" not in second
+    third = pass_on(identity, parties, second, "cid", "dan", allow_redelegation=True, redelegation_count=1)
+    assert (third["redelegation_count"], third["redelegated_trust_id"]) == (1, second["id"])
+    answer = entrusted(identity, third, "dan")
+    assert answer.status == 201 and roles_of(answer) == {"member", "reader"}
+    assert answer.json["token"]["user"]["id"] == parties["ann"]
+    token = answer.headers["x-subject-token"]
+    assert identity.validate(token).json == answer.json
+    last = pass_on(identity, parties, third, "dan", "bob", allow_redelegation=True)
+    assert last["redelegation_count"] == 0
+    refused = pass_on(identity, parties, last, "bob", "cid", ok=403)
+    assert message(refused) == "This trust may not be passed on: its redelegation depth 0 is not in 1..3."
+
+
+def test_who_does_not_say_so_cannot_pass_on(identity, chain):
+    parties, first = chain
+    for given in ({}, {"allow_redelegation": False, "redelegation_count": 1}, {"allow_redelegation": True, "redelegation_count": 0}):
+        made = create(identity, parties, **given)
+        assert made["redelegation_count"] == 0
+        pass_on(identity, parties, made, "bob", "cid", ok=403)
+        second = pass_on(identity, parties, first, "bob", "cid", **given)
+        assert second["redelegation_count"] == 0
+        pass_on(identity, parties, second, "cid", "dan", ok=403)
+    fewer = create(identity, parties, allow_redelegation=True, redelegation_count=1)
+    assert pass_on(identity, parties, fewer, "bob", "cid", allow_redelegation=True)["redelegation_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"roles": [{"name": "manager"}]}, 403),
+        ({"roles": [{"name": "admin"}]}, 404),
+        ({"remaining_uses": 1}, 403),
+        ({"remaining_uses": 1, "allow_redelegation": True}, 400),
+        ({"allow_redelegation": True, "redelegation_count": 3}, 403),
+        ({"allow_redelegation": True, "redelegation_count": 1}, 403),
+        ({"redelegated_trust_id": "0" * 32}, 400),
+        ({"trustor_user_id": "bob"}, 403),
+        ({"project_id": None, "roles": []}, 201),  # it gives nothing at all
+    ],
+)
+def test_nothing_is_added_on_the_way(identity, chain, change, status):
+    parties, first = chain
+    change = {name: parties.get(value, value) if isinstance(value, str) else value for name, value in change.items()}
+    pass_on(identity, parties, first, "bob", "cid", ok=status, **change)
+
+
+def test_times_are_those_of_the_trust_before(identity, parties):
+    parties["cid"] = identity.user("cid")["id"]
+    soon = (clock.utcnow() + dt.timedelta(seconds=600)).replace(microsecond=0)
+    first = create(identity, parties, allow_redelegation=True, expires_at=soon.isoformat() + "Z")
+    assert pass_on(identity, parties, first, "bob", "cid")["expires_at"] == first["expires_at"]
+    earlier, later = (soon + dt.timedelta(seconds=away) for away in (-60, 60))
+    assert pass_on(identity, parties, first, "bob", "cid", expires_at=earlier.isoformat() + "Z")["expires_at"] == earlier.isoformat() + ".000000Z"
+    pass_on(identity, parties, first, "bob", "cid", ok=403, expires_at=later.isoformat() + "Z")
+    endless = create(identity, parties, allow_redelegation=True)
+    assert pass_on(identity, parties, endless, "bob", "cid", expires_at=later.isoformat() + "Z")["expires_at"] is not None
+    assert pass_on(identity, parties, endless, "bob", "cid")["expires_at"] is None
+
+
+def test_the_rights_are_those_of_the_first_trustor(identity, chain):
+    """Without impersonation the trustee has to have the role too, as upstream has it; what it is worth comes from the first."""
+    parties, _first = chain
+    first = create(identity, parties, allow_redelegation=True, impersonation=False)
+    pass_on(identity, parties, first, "bob", "cid", ok=404, trustor_user_id=parties["bob"], impersonation=False)
+    identity.grant("member", user=parties["bob"], project=parties["project"])
+    pass_on(identity, parties, first, "bob", "cid", ok=403, trustor_user_id=parties["bob"], impersonation=True)
+    second = pass_on(identity, parties, first, "bob", "cid", trustor_user_id=parties["bob"], impersonation=False)
+    answer = entrusted(identity, second, "cid")
+    assert answer.json["token"]["user"]["id"] == parties["cid"]
+    base = f"/projects/{parties['project']}/users/"
+    identity.grant("reader", user=parties["ann"], project=parties["project"])
+    identity("DELETE", f"{base}{parties['ann']}/roles/{identity.role('manager')}", ok=204)
+    assert identity.validate(answer.headers["x-subject-token"]).status == 404, "bob still has the role, and it was not his to give"
+    assert entrusted(identity, second, "cid").status == 403
+
+
+@pytest.mark.parametrize("gone", ["first", "bob", "bob disabled", "cid disabled", "ann disabled"])
+def test_a_chain_holds_as_long_as_everything_before(identity, chain, gone):
+    parties, first = chain
+    second = pass_on(identity, parties, first, "bob", "cid", allow_redelegation=True)
+    third = pass_on(identity, parties, second, "cid", "dan")
+    token = entrusted(identity, third, "dan").headers["x-subject-token"]
+    assert identity.validate(token).status == 200
+    who, _, disabled = gone.partition(" ")
+    if gone == "first":
+        identity("DELETE", f"/OS-TRUST/trusts/{first['id']}", token=parties["anns"], ok=204)
+        assert identity("GET", "/OS-TRUST/trusts").json["trusts"] == [], "what was made from it goes with it"
+    elif disabled:
+        identity("PATCH", f"/users/{parties[who]}", {"user": {"enabled": False}}, ok=200)
+    else:
+        identity("DELETE", f"/users/{parties[who]}", ok=204)
+    assert identity.validate(token).status == 404
+    assert entrusted(identity, third, "dan").status == 401
+    assert identity("GET", f"/OS-TRUST/trusts/{third['id']}").status == 404
+    if disabled and who != "ann":
+        identity("PATCH", f"/users/{parties[who]}", {"user": {"enabled": True}}, ok=200)
+        assert entrusted(identity, third, "dan").status == 201
+
+
+def test_a_chain_ends_with_the_first_time(identity, parties):
+    parties["cid"] = identity.user("cid")["id"]
+    soon = (clock.utcnow() + dt.timedelta(seconds=600)).replace(microsecond=0)
+    first = create(identity, parties, allow_redelegation=True, expires_at=soon.isoformat() + "Z")
+    second = pass_on(identity, parties, first, "bob", "cid")
+    previous = clock.use(clock.VirtualClock(clock.time() + 601))
+    try:
+        assert entrusted(identity, second, "cid").status == 401
+    finally:
+        clock.use(previous)
+
+
+def test_the_option_says_how_often(tmp_path):
+    identity = Identity(home=tmp_path, options={"max_redelegation_count": 0})
+    ann, project, token = identity.member("ann")
+    bob = identity.user("bob")["id"]
+    known = {"ann": ann["id"], "bob": bob, "project": project["id"], "anns": token}
+    made = create(identity, known, allow_redelegation=True)
+    assert made["redelegation_count"] == 0
+    create(identity, known, ok=403, allow_redelegation=True, redelegation_count=1)
+    pass_on(identity, known, made, "bob", "ann", ok=403)
+    identity.client.close()
+
+
+def test_a_chain_costs_two_queries_more(identity, chain):
+    parties, first = chain
+    second = pass_on(identity, parties, first, "bob", "cid", allow_redelegation=True)
+    third = pass_on(identity, parties, second, "cid", "dan")
+    counts = []
+    for trust, who in ((first, "bob"), (second, "cid"), (third, "dan")):
+        token = entrusted(identity, trust, who).headers["x-subject-token"]
+        identity("GET", "/OS-TRUST/trusts", ok=200)
+        with identity.client.count_queries() as queries:
+            assert identity.validate(token).status == 200
+        counts.append(len(queries))
+    assert counts[1] == counts[2] == counts[0] + 2

@@ -32,7 +32,8 @@ _BODY = {
                 "remaining_uses": {"type": ["integer", "null"], "maximum": 2147483647},
                 "expires_at": TEXT,
                 "allow_redelegation": {"type": ["boolean", "null"]},
-                "redelegation_count": {"type": ["integer", "null"], "minimum": 0},
+                "redelegation_count": {"type": ["integer", "null"], "minimum": 0, "maximum": 2147483647},
+                "redelegated_trust_id": NULLABLE_ID,
                 "roles": {
                     "type": "array",
                     "items": {
@@ -60,7 +61,8 @@ def _brief(call: Call, row: Record) -> dict[str, Any]:
         "impersonation": row.impersonation,
         "expires_at": None if expires_at is None else expires_at + "Z",
         "remaining_uses": row.remaining_uses,
-        "redelegation_count": 0,
+        "redelegation_count": row.redelegation_count,
+        "redelegated_trust_id": row.redelegated_trust_id,
         "deleted_at": None,
         "links": {"self": call.link(f"{_ALL}/{row.id}")},
     }

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from pileus.identity.errors import AuthenticationFailed, invalid
 from pileus.identity.store import passwords, revision
 from pileus.kernel import clock, tokens
-from pileus.kernel.errors import Forbidden
+from pileus.kernel.errors import Forbidden, NotFound
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import Claims
 
@@ -73,21 +73,26 @@ def issue(service: Service, who: Who, scope: Any, *, catalog: bool = True) -> Is
             claims, body = _scoped(service, conn, present, who, scope, catalog=catalog)
             token = keys.issue(service, conn, present, claims)
     except token_logic.NoRights as reason:
+        if who.trust_id is not None:
+            raise Forbidden("The trust gives no token now.", inside=f"trust {who.trust_id}: {reason}") from None
         raise AuthenticationFailed(f"user {who.user_id}: {reason}") from None
-    if who.trust_uses is not None:
-        trust_logic.use(service, who.trust_id or "")
+    if who.trust_uses is not None and not trust_logic.use(service, who.trust_id or ""):
+        raise AuthenticationFailed(f"trust {who.trust_id} is used up")
     return Issued(token, orjson.dumps({"token": body}), claims.expires_at)
 
 
 def _entrusted(service: Service, who: Who, scope: Mapping[str, Any]) -> tuple[Who, dict[str, Any]]:
-    """The trustee as the trust makes them, and the scope of the trust. Raises NotFound, Forbidden, Invalid."""
+    """The trustee as the trust makes them, and the scope of the trust. Raises AuthenticationFailed, Forbidden, Invalid."""
     if len(scope) != 1 or scope["OS-TRUST:trust"].get("id") is None:
         raise invalid("Expecting to find id in OS-TRUST:trust, and no other scope.")
     if who.application_credential_id is not None:
         raise AuthenticationFailed("an application credential cannot be used for a trust")
     if who.access_token_id is not None:
         raise AuthenticationFailed("an access token of OAuth 1.0 cannot be used for a trust")
-    trust = trust_logic.required(service, scope["OS-TRUST:trust"]["id"])
+    try:
+        trust = trust_logic.required(service, scope["OS-TRUST:trust"]["id"])
+    except NotFound as reason:
+        raise AuthenticationFailed(reason.message) from None
     if trust.trustee_user_id != who.user_id:
         raise Forbidden("The user is not the trustee of this trust.")
     ends = [moment for moment in (who.expires_at, trust.expires_at) if moment is not None]

@@ -22,7 +22,7 @@ from pileus.kernel import clock, tokens
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import Claims
 
-from . import access_rules, compliance, keys
+from . import access_rules, compliance, keys, redelegation
 from . import state as state_module
 
 
@@ -163,7 +163,7 @@ def describe(
         role_ids = effective_role_ids(conn, row, claims)
     else:
         role_ids = set(trust.role_ids)
-        has = project_role_ids(conn, trust.trustor_user_id, row)
+        has = project_role_ids(conn, trust.giver_id, row)
         if not role_ids <= role_map.with_implied(has):
             raise NoRights("the trustor has lost a role that the trust passes on")
     if claims.application_credential_id is not None:
@@ -261,15 +261,26 @@ def _consumer_role_ids(conn: sa.Connection, claims: Claims, body: dict[str, Any]
     return set(token.role_ids)
 
 
-def _checked_trust(
-    service: Service, conn: sa.Connection, claims: Claims, body: dict[str, Any]
-) -> Record | None:
-    """The trust of the token, which must hold and have both parties; it is added to the token body."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Entrusted:
+    """The roles that a trust passes on, and whose they are: of a trust that was passed on, the first trustor's."""
+
+    role_ids: frozenset[str]
+    giver_id: str
+
+
+def _checked_trust(service: Service, conn: sa.Connection, claims: Claims, body: dict[str, Any]) -> _Entrusted | None:
+    """What the trust of the token passes on. It must hold and have both parties; it is added to the token body."""
     if claims.trust_id is None:
         return None
+    now = clock.utcnow()
     trust = trusts.trust(conn, claims.trust_id)
-    if trust is None or trusts.has_ended(trust, clock.utcnow()) or trust.project_id != claims.project_id:
+    if trust is None or trusts.has_ended(trust, now) or trust.project_id != claims.project_id:
         raise NoRights("the trust is gone")
+    try:
+        first = redelegation.root(service, conn, trust, now)
+    except redelegation.Broken as reason:
+        raise NoRights(str(reason)) from None
     acting = trust.trustor_user_id if trust.impersonation else trust.trustee_user_id
     if acting != claims.user_id:
         raise NoRights("the trust is for somebody else")
@@ -287,7 +298,7 @@ def _checked_trust(
         "trustor_user": {"id": trust.trustor_user_id},
         "trustee_user": {"id": trust.trustee_user_id},
     }
-    return trust
+    return _Entrusted(frozenset(trust.role_ids), first.trustor_user_id)
 
 
 def filled_catalog(

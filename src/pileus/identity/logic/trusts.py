@@ -18,7 +18,7 @@ from pileus.kernel.context import Context
 from pileus.kernel.errors import Forbidden
 from pileus.kernel.service import Service
 
-from . import application_credentials
+from . import application_credentials, redelegation
 from . import state as state_module
 from . import tokens as token_logic
 from .common import extra_of
@@ -41,11 +41,16 @@ KNOWN = frozenset(
 
 
 def required(service: Service, trust_id: str) -> Record:
-    """A trust that still holds. Raises NotFound."""
+    """A trust that still holds, with all that it was made from. Raises NotFound."""
+    now = clock.utcnow()
     with service.db.read() as conn:
         row = store.trust(conn, trust_id)
-    if row is None or store.has_ended(row, clock.utcnow()):
-        raise not_found("trust", trust_id)
+        if row is None or store.has_ended(row, now) or store.is_used_up(row):
+            raise not_found("trust", trust_id)
+        try:
+            redelegation.root(service, conn, row, now)
+        except redelegation.Broken:
+            raise not_found("trust", trust_id) from None
     return row
 
 
@@ -62,17 +67,20 @@ def list_trusts(service: Service, trustor_user_id: str | None, trustee_user_id: 
 
 
 def create(service: Service, context: Context, body: Mapping[str, Any]) -> Record:
-    """Make a trust of the caller. Raises Invalid, NotFound, Forbidden."""
-    _check_caller(service, context)
-    if body.get("allow_redelegation") or body.get("redelegation_count"):
-        raise invalid("Redelegation of trusts is not supported: leave allow_redelegation out.")
+    """Make a trust of the caller; with the token of a trust, one that passes it on. Raises Invalid, NotFound, Forbidden."""
+    application_credentials.check_unrestricted(service, context)
+    claims = token_logic.claims_of(service, context.token) if context.token is not None else None
+    source_id = claims.trust_id if claims is not None else None
+    if body.get("redelegated_trust_id") not in {None, source_id}:
+        raise invalid("A trust is passed on with a token of it: leave redelegated_trust_id out.")
     if body.get("remaining_uses") is not None and body["remaining_uses"] < 1:
         raise invalid("remaining_uses must be a positive integer or null.")
-    project_id, expires_at = body.get("project_id"), _expiry(body.get("expires_at"))
+    project_id, expires_at, now = body.get("project_id"), _expiry(body.get("expires_at")), clock.utcnow()
     if (project_id is None) != (not body.get("roles")):
         raise Forbidden("A trust names a project and at least one role, or neither.")
     trust_id = ids.new_id()
     with service.db.write() as conn:
+        source = _source(conn, source_id)
         if people.user(conn, body["trustee_user_id"], "share") is None:
             raise not_found("user", body["trustee_user_id"])
         values = {
@@ -82,10 +90,14 @@ def create(service: Service, context: Context, body: Mapping[str, Any]) -> Recor
             "project_id": project_id,
             "impersonation": body["impersonation"],
             "role_ids": _role_ids(service, conn, body, project_id),
-            "expires_at": expires_at,
+            "expires_at": source.expires_at if source is not None and expires_at is None else expires_at,
             "remaining_uses": body.get("remaining_uses"),
+            "redelegation_count": redelegation.count(service, body, source),
+            "redelegated_trust_id": source_id,
             "extra": extra_of(body, KNOWN),
         }
+        if source is not None:
+            redelegation.check(service, conn, source, values, now)
         conn.execute(sa.insert(trusts).values(**values))
         created = store.trust(conn, trust_id)
     if created is None:
@@ -93,10 +105,14 @@ def create(service: Service, context: Context, body: Mapping[str, Any]) -> Recor
     return created
 
 
-def _check_caller(service: Service, context: Context) -> None:
-    application_credentials.check_unrestricted(service, context)
-    if context.token is not None and token_logic.claims_of(service, context.token).trust_id is not None:
-        raise Forbidden("A token of a trust cannot be used to make another trust.")
+def _source(conn: sa.Connection, trust_id: str | None) -> Record | None:
+    """The trust that is passed on, kept from being deleted meanwhile. Raises NotFound."""
+    if trust_id is None:
+        return None
+    row = listing.by_id(conn, tuple(trusts.c), trusts, trust_id, "share")
+    if row is None:
+        raise not_found("trust", trust_id)
+    return row
 
 
 def _role_ids(service: Service, conn: sa.Connection, body: Mapping[str, Any], project_id: str | None) -> list[str]:
@@ -112,10 +128,8 @@ def _role_ids(service: Service, conn: sa.Connection, body: Mapping[str, Any], pr
     found = []
     for role in body["roles"]:
         role_id = role.get("id") or by_name.get(role.get("name", ""))
-        if role_id is None or role_id not in role_map.names:
-            raise not_found("role", role.get("id") or role.get("name", ""))
-        if role_id not in has:
-            raise Forbidden("The trustor does not have all of these roles on the project.")
+        if role_id is None or role_id not in has:
+            raise not_found("role", role.get("id") or role.get("name", ""))  # upstream's answer for roles one has not, too
         found.append(role_id)
     return sorted(set(found))
 
@@ -132,16 +146,15 @@ def _expiry(text: str | None) -> dt.datetime | None:
     return moment
 
 
-def use(service: Service, trust_id: str) -> None:
-    """Count one use of a trust that has only some. Raises NotFound when they are used up."""
+def use(service: Service, trust_id: str) -> bool:
+    """Count one use of a trust that has only some; whether there was one left."""
     with service.db.write() as conn:
-        if not store.use(conn, trust_id):
-            raise not_found("trust", trust_id)
+        return store.use(conn, trust_id)
 
 
 def delete(service: Service, trust_id: str) -> None:
-    """Delete it; its tokens end at once. Raises NotFound."""
+    """Delete it with all that were made from it; their tokens end at once. Raises NotFound."""
     with service.db.write() as conn:
-        if listing.remove(conn, trusts, trust_id) == 0:
+        if not store.delete(conn, trust_id):
             raise not_found("trust", trust_id)
         revision.advance(conn)

@@ -302,7 +302,8 @@ application_credential_rules = sa.Table(
     sa.ForeignKeyConstraint(["access_rule_id"], ["access_rules.id"]),
 )
 
-# What one user (trustor) lets another (trustee) do on a project.
+# What one user (trustor) lets another (trustee) do on a project. The trustee may pass it on as often as `redelegation_count`
+# says: then the next one is made from it, and holds as long as all before it do.
 trusts = sa.Table(
     "trusts",
     METADATA,
@@ -315,6 +316,9 @@ trusts = sa.Table(
     sa.Column("expires_at", Timestamp),
     sa.Column("remaining_uses", sa.Integer),
     sa.Column("extra", Json, nullable=False),
+    _id("redelegated_trust_id", nullable=True),
+    sa.Column("redelegation_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Index(None, "redelegated_trust_id"),
     sa.Index(None, "trustor_user_id"),
     sa.Index(None, "trustee_user_id"),
     sa.Index(None, "project_id"),

@@ -1,4 +1,4 @@
-"""consumers of OAuth 1.0"""
+"""consumers of OAuth 1.0, trusts that are passed on"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -76,3 +76,6 @@ def upgrade() -> None:
     op.create_index(op.f("ix_oauth_request_tokens_expires_at"), "oauth_request_tokens", ["expires_at"], unique=False)
     op.create_index(op.f("ix_oauth_request_tokens_project_id"), "oauth_request_tokens", ["project_id"], unique=False)
     op.create_index(op.f("ix_oauth_request_tokens_user_id"), "oauth_request_tokens", ["user_id"], unique=False)
+    op.add_column("trusts", sa.Column("redelegated_trust_id", sa.String(length=64), nullable=True))
+    op.add_column("trusts", sa.Column("redelegation_count", sa.Integer(), server_default="0", nullable=False))
+    op.create_index(op.f("ix_trusts_redelegated_trust_id"), "trusts", ["redelegated_trust_id"], unique=False)
