@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import hashlib
 import hmac
 
 import pytest
@@ -60,6 +61,7 @@ def test_a_wrong_signature_an_old_one_and_none_are_refused(identity, key, servic
         request_of({**key, "secret": "wrong"}),
         request_of(key, path="/other"),
         request_of(key, age=16),
+        request_of(key, age=-16),
         request_of(key, signature=""),
         request_of(key, params={"SignatureVersion": "9"}),
         {"signature": "x"},
@@ -69,6 +71,32 @@ def test_a_wrong_signature_an_old_one_and_none_are_refused(identity, key, servic
     unknown = verify(identity, service, request_of({**key, "access": "unknown"}))
     assert (unknown.status, message(unknown)) == (404, "EC2 access key not found.")
     assert identity("POST", "/ec2tokens", {}, token=service).status == 400
+
+
+def version_4(key, *, verb="POST", params=None, away=0, **headers):
+    """A request of version 4 as the EC2 service hands it on."""
+    moment = (clock.utcnow() + dt.timedelta(minutes=away)).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{key['access']}/{moment[:8]}/RegionOne/ec2/aws4_request"
+    stated = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date, Signature=x"
+    sent = {"host": "ec2:8773", "x-amz-date": moment, "authorization": stated, **headers}
+    body_hash = hashlib.sha256(b"Action=DescribeInstances").hexdigest()
+    request = Signed(verb=verb, host="ec2:8773", path="/", params=params or {}, headers=sent, body_hash=body_hash)
+    shown = {"X-Amz-Date": moment, "Authorization": stated, "Host": " ec2:8773 "}
+    given = {"access": key["access"], "signature": of_request(key["secret"], request), "verb": verb, "host": "ec2:8773", "path": "/"}
+    return {**given, "params": params or {}, "headers": shown, "body_hash": body_hash}
+
+
+def test_version_4_of_a_form_and_of_a_query(identity, key, service):
+    params = {"Action": "DescribeInstances"}
+    for verb in ("POST", "GET"):
+        given = version_4(key, verb=verb, params=params)
+        answer = verify(identity, service, given)
+        assert answer.status == 200 and answer.json["token"]["methods"] == ["ec2credential"]
+        for change in ({"body_hash": "0" * 64}, {"path": "/x"}, {"headers": {**given["headers"], "Host": "other"}}, {"verb": "PUT"}):
+            assert verify(identity, service, {**given, **change}).status == 401, change
+    assert verify(identity, service, {**version_4(key, verb="GET", params=params), "params": {"Action": "Other"}}).status == 401
+    for away in (-16, 16):
+        assert verify(identity, service, version_4(key, away=away)).status == 401
 
 
 def test_only_services_and_administrators_may_ask(identity, ann, key):

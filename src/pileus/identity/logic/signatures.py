@@ -38,12 +38,24 @@ def same(given: str, expected: str) -> bool:
 
 
 def of_request(secret: str, request: Signed) -> str:
-    """The signature of an EC2 request. Raises Malformed."""
+    """The signature of an EC2 request, as upstream reads it. Raises Malformed."""
+    return accepted(secret, request)[0]
+
+
+def accepted(secret: str, request: Signed) -> list[str]:
+    """Each signature that an EC2 request may have. Raises Malformed.
+
+    The service that got the request tells neither whether the parameters of a POST came in its URL, where version 4 signs them, or
+    in its body, nor how its path was spelled. Versions 0 and 1 do not sign the whole request and are none.
+    """
     if request.params.get("SignatureVersion") == "2":
-        return _version_2(secret, request)
-    if request.headers.get("authorization", "").startswith(_V4) or request.params.get("X-Amz-Algorithm") == _V4:
-        return _version_4(secret, request)
-    raise Malformed("neither a version 2 nor a version 4 signature")
+        return [_version_2(secret, request)]
+    if not (request.headers.get("authorization", "").startswith(_V4) or request.params.get("X-Amz-Algorithm") == _V4):
+        raise Malformed("neither a version 2 nor a version 4 signature")
+    query = _query(request.params, "X-Amz-Signature")
+    queries = ["", query] if request.verb.upper() == "POST" else [query]
+    paths = dict.fromkeys((request.path, _canonical_path(request.path)))
+    return [_version_4(secret, request, path, query) for path in paths for query in queries]
 
 
 def of_text(secret: str, encoded: str) -> str:
@@ -65,11 +77,13 @@ def of_text(secret: str, encoded: str) -> str:
 
 def _version_2(secret: str, request: Signed) -> str:
     params = {**request.params, "SignatureMethod": "HmacSHA256"}
-    text = "\n".join((request.verb, request.host, request.path, _query(params, "Signature")))
+    names = sorted(name for name in params if name != "Signature")  # this version sorts first and encodes then
+    query = "&".join(f"{_encoded(name)}={_encoded(params[name])}" for name in names)
+    text = f"{request.verb}\n{request.host}\n{request.path}\n{query}"
     return base64.b64encode(hmac.digest(secret.encode(), text.encode(), "sha256")).decode()
 
 
-def _version_4(secret: str, request: Signed) -> str:
+def _version_4(secret: str, request: Signed, path: str, query: str) -> str:
     stated = _stated(request)
     scope = stated["Credential"].split("/")[1:]
     date = request.headers.get("x-amz-date") or request.params.get("X-Amz-Date")
@@ -81,10 +95,9 @@ def _version_4(secret: str, request: Signed) -> str:
         raise Malformed("body_hash is missing")
     names = stated["SignedHeaders"]
     headers = "".join(
-        f"{name}:{request.headers[name].strip()}\n" for name in names.split(";") if name in request.headers
+        f"{name}:{' '.join(request.headers[name].split())}\n" for name in names.split(";") if name in request.headers
     )
-    query = _query(request.params, "X-Amz-Signature")
-    canonical = f"{request.verb.upper()}\n{request.path}\n{query}\n{headers}\n{names}\n{request.body_hash}"
+    canonical = f"{request.verb.upper()}\n{path}\n{query}\n{headers}\n{names}\n{request.body_hash}"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     text = f"{_V4}\n{date}\n{'/'.join(scope)}\n{digest}"
     return hmac.digest(_signing_key(secret, scope), text.encode(), "sha256").hex()
@@ -114,7 +127,22 @@ def _signing_key(secret: str, scope: list[str]) -> bytes:
 
 
 def _query(params: Mapping[str, Any], own: str) -> str:
-    """Sorted and encoded, without the signature itself."""
-    return "&".join(
-        f"{quote(name, safe='')}={quote(str(params[name]), safe='')}" for name in sorted(params) if name != own
-    )
+    """Encoded and sorted, without the signature itself."""
+    pairs = sorted((_encoded(name), _encoded(value)) for name, value in params.items() if name != own)
+    return "&".join(f"{name}={value}" for name, value in pairs)
+
+
+def _canonical_path(path: str) -> str:
+    """Encoded, without empty and dotted parts."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in {"", "."}:
+            parts.append(part)
+    last = "/" if parts and path.endswith(("/", "/.", "/..")) else ""
+    return quote("/" + "/".join(parts) + last, safe="/~")
+
+
+def _encoded(value: Any) -> str:
+    return quote(str(value), safe="~")

@@ -28,7 +28,7 @@ def ec2(service: Service, given: Given) -> Issued:
     if ":" in hosts[0]:
         hosts.append(hosts[0].rpartition(":")[0])  # there are clients that sign without the port
     signature = given.get("signature") or ""
-    if not any(signatures.same(signature, _expected(key, given, host)) for host in hosts):
+    if not any(signatures.same(signature, one) for host in hosts for one in _accepted(key, given, host)):
         raise AuthenticationFailed(f"wrong EC2 signature for credential {key.credential_id}")
     return _issue(service, key, given)
 
@@ -58,7 +58,7 @@ def _key(service: Service, given: Given) -> Ec2:
     return key
 
 
-def _expected(key: Ec2, given: Given, host: str) -> str:
+def _accepted(key: Ec2, given: Given, host: str) -> list[str]:
     headers = {name.lower().strip(): value for name, value in (given.get("headers") or {}).items()}
     request = signatures.Signed(
         verb=given.get("verb", ""),
@@ -69,7 +69,7 @@ def _expected(key: Ec2, given: Given, host: str) -> str:
         body_hash=given.get("body_hash"),
     )
     try:
-        return signatures.of_request(key.secret, request)
+        return signatures.accepted(key.secret, request)
     except signatures.Malformed as reason:
         raise AuthenticationFailed(f"EC2 signature: {reason}") from None
 
@@ -85,7 +85,10 @@ def _issue(service: Service, key: Ec2, given: Given) -> Issued:
 
 
 def _check_age(service: Service, given: Given) -> None:
-    """What was signed long ago may have been overheard. A request that states no time has none to check."""
+    """What was signed long ago may have been overheard, and what is of tomorrow would be good until then.
+
+    A request that states no time has none to check.
+    """
     params = given.get("params") or {}
     headers = {name.lower().strip(): value for name, value in (given.get("headers") or {}).items()}
     stated = params.get("Timestamp") or headers.get("x-amz-date") or params.get("X-Amz-Date")
@@ -95,5 +98,5 @@ def _check_age(service: Service, given: Given) -> None:
         moment = clock.parse(str(stated))
     except (ValueError, OverflowError):
         raise AuthenticationFailed("the time of an EC2 signature cannot be read") from None
-    if clock.utcnow() - moment > dt.timedelta(minutes=service.options.credential_auth_ttl):
-        raise AuthenticationFailed("an EC2 signature is too old")
+    if abs(clock.utcnow() - moment) > dt.timedelta(minutes=service.options.credential_auth_ttl):
+        raise AuthenticationFailed("the time of an EC2 signature is not now")
