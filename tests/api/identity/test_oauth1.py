@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlencode
 import pytest
 from oauthlib.oauth1 import Client
 
+from pileus.identity.logic import sealing
 from pileus.kernel import clock
 from tests.api.identity.world import Identity, message, roles_of
 
@@ -171,6 +172,37 @@ def test_plain_text_is_refused_without_tls(identity, consumer, ann):
     assert (refused.status, message(refused)) == (400, "Signatures in plain text are for TLS alone.")
 
 
+def test_the_url_is_the_one_that_clients_use(identity, consumer, ann):
+    """Behind a proxy with TLS, as the edge says it; there plain text is no secret to others."""
+    inside = identity.client.app
+    identity.client.app = lambda environ, start: inside({**environ, "pileus.base_url": "https://cloud.example"}, start)
+    assert consumer.ask(ann["project"]).status == 401, "signed for the URL inside"
+    outside = "https://CLOUD.example:443/identity/v3"
+    for method in ("HMAC-SHA1", "PLAINTEXT"):
+        path = "/OS-OAUTH1/request_token"
+        headers = consumer.signed(path, url=outside + path, callback_uri="oob", signature_method=method)
+        assert consumer.post(path, {**headers, "Requested-Project-Id": ann["project"]}).status == 201
+
+
+def test_odd_headers_are_refused_on_every_database(database_url):
+    identity = Identity(db_url=database_url)
+    consumer = Consumer(identity)
+    path = "/OS-OAUTH1/request_token"
+    odd = ["%00", "a%00b", "%F0%9F%92%A5", "x" * 3000, "'; DROP TABLE users; --", "%25"]
+    names = ("oauth_consumer_key", "oauth_token", "oauth_verifier", "oauth_nonce", "oauth_timestamp", "oauth_signature")
+    fine = dict.fromkeys(names, "1") | {"oauth_signature_method": "HMAC-SHA1", "oauth_callback": "oob"}
+    for name in names:
+        for value in odd:
+            header = "OAuth " + ", ".join(f'{key}="{value if key == name else other}"' for key, other in fine.items())
+            for where, body in ((path, None), ("/OS-OAUTH1/access_token", None), ("/auth/tokens", {"auth": {"identity": {"methods": ["oauth1"], "oauth1": {}}}})):
+                answer = consumer.post(where, {"Authorization": header, "Requested-Project-Id": "p"}, body)
+                assert answer.status in {400, 401, 404}, (where, header, answer.text)
+    for value in ("a\0b", "x" * 3000, "\xfc"):
+        headers = consumer.signed(path, callback_uri="oob")
+        assert consumer.post(path, {**headers, "Requested-Project-Id": value}).status in {400, 404}
+    identity.client.close()
+
+
 def test_without_the_catalog(identity, consumer, ann):
     access = consumer.granted(ann["project"], ann["token"], "member")
     answer = consumer.login(access, "?nocatalog")
@@ -216,6 +248,16 @@ def test_used_signatures_are_forgotten_when_they_are_too_old_to_be_used(identity
     wrong.secret = "wrong"
     assert wrong.ask(ann["project"]).status == 401
     assert kept() == 1, "what nobody could sign leaves nothing"
+
+
+def test_secrets_outlive_the_keys_that_they_are_encrypted_with(identity, consumer, ann):
+    access, request = consumer.granted(ann["project"], ann["token"], "member"), pair(consumer.ask(ann["project"]))
+    for _ in range(4):
+        assert sealing.rotate(identity.service) == 3, "of the consumer, of what it asked for, of what it was granted"
+    assert consumer.login(access).status == 201
+    body = {"roles": [{"name": "member"}]}
+    done = identity("PUT", f"/OS-OAUTH1/authorize/{request[0]}", body, token=ann["token"], ok=200)
+    assert consumer.get_access(request, done.json["token"]["oauth_verifier"]).status == 201
 
 
 def test_who_cannot_sign_gets_nothing(identity, consumer, ann):

@@ -79,6 +79,8 @@ def test_what_oauthlib_signs_is_right_and_nothing_near_it(method, secrets, query
         'OAuth a="1" b="2"',
         'OAuth a="1", a="2"',
         'OAuth a="%ff"',
+        'OAuth a="x%00"',
+        'OAuth a%0a="x"',
         'OAuth a="1',
         'OAuth a="' + "x" * 5000 + '"',
     ],

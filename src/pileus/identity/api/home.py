@@ -107,6 +107,20 @@ _RESOURCES += [
     ("limit", "/limits/{limit_id}"),
     ("limit_model", "/limits/model"),
 ]
+_OAUTH1, _GRANTED = "/ext/OS-OAUTH1/1.0", "/users/{user_id}/OS-OAUTH1/access_tokens"
+_RESOURCES += [
+    (f"{_OAUTH1}:consumers", "/OS-OAUTH1/consumers"),
+    (f"{_OAUTH1}:consumer", "/OS-OAUTH1/consumers/{consumer_id}"),
+    (f"{_OAUTH1}:request_tokens", "/OS-OAUTH1/request_token"),
+    (f"{_OAUTH1}:authorize_request_token", "/OS-OAUTH1/authorize/{request_token_id}"),
+    (f"{_OAUTH1}:access_tokens", "/OS-OAUTH1/access_token"),
+    (f"{_OAUTH1}:user_access_tokens", _GRANTED),
+    (f"{_OAUTH1}:user_access_token", _GRANTED + "/{access_token_id}"),
+    (f"{_OAUTH1}:user_access_token_roles", _GRANTED + "/{access_token_id}/roles"),
+    (f"{_OAUTH1}:user_access_token_role", _GRANTED + "/{access_token_id}/roles/{role_id}"),
+    ("/ext/OS-SIMPLE-CERT/1.0:ca_certificate", "/OS-SIMPLE-CERT/ca"),
+    ("/ext/OS-SIMPLE-CERT/1.0:certificates", "/OS-SIMPLE-CERT/certificates"),
+]
 for _target in ("project", "domain"):
     for _actor in ("user", "group"):
         _path = "/" + _GRANT.format(target=_target, actor=_actor)

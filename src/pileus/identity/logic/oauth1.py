@@ -121,7 +121,7 @@ def create_request_token(service: Service, request: SignedRequest, project_id: s
     stated = stated_in(request, "oauth_callback")
     if stated["oauth_callback"] != "oob":
         raise invalid("Nobody is called back here: oauth_callback must be oob.")
-    if not project_id:
+    if not project_id or not project_id.isprintable():
         raise invalid("Expecting to find Requested-Project-Id in request.")
     check_signature(service, request, stated, find_consumer(service, stated["oauth_consumer_key"]))
     granted = _granted(service.options.request_token_duration)
@@ -307,6 +307,6 @@ def _moment(stated: Mapping[str, str]) -> dt.datetime:
     text, nonce = stated["oauth_timestamp"], stated["oauth_nonce"]
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise invalid("oauth_timestamp must be a number of seconds.")
-    if len(nonce) > _LONGEST_NONCE or not nonce.isprintable():
-        raise invalid(f"oauth_nonce must be of at most {_LONGEST_NONCE} printable characters.")
+    if len(nonce) > _LONGEST_NONCE:
+        raise invalid(f"oauth_nonce must be of at most {_LONGEST_NONCE} characters.")
     return clock.from_epoch(int(text))

@@ -87,7 +87,11 @@ def _encoded(text: str) -> str:
 
 
 def _decoded(text: str) -> str:
+    """Raises Malformed for what is no text, or has characters that no text here may have."""
     try:
-        return unquote(text, errors="strict")
+        decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise Malformed("The Authorization header cannot be read.") from None
+        decoded = "\0"
+    if not decoded.isprintable():
+        raise Malformed("The Authorization header cannot be read.")
+    return decoded
