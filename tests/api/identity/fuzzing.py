@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import jsonschema
 import orjson
+from oauthlib.oauth1 import Client
 
 from tests.api.identity.world import PASSWORD, Identity
 
@@ -102,6 +103,8 @@ class Fuzzer:
         self.remember("group_id", made.make("group", name="fuzzed")["id"])
         self.remember("role_id", made.make("role", name="fuzzed")["id"])
         self.own = {"user_id": user["id"], "project_id": project["id"]}
+        consumer = made("POST", "/OS-OAUTH1/consumers", {"consumer": {}}, ok=201).json["consumer"]
+        self.consumer = (consumer["id"], consumer["secret"])
 
     def remember(self, name: str, identifier: str) -> None:
         known = self.ids.setdefault(name, [])
@@ -145,7 +148,23 @@ class Fuzzer:
             headers[self.random.choice(["X-Service-Token", "Authorization", "Accept", "OpenStack-API-Version", "X-OpenStack-Request-Id", "Host", "Prefer"])] = self.random.choice(
                 [*TOKENS, "Basic " + "=" * 9, "Basic AAAA", "Basic eDp4", "OAuth realm=\"x\", oauth_nonce=\"%00\"", "*/*", "text/html;q=x"]
             )
-        return Request(method, path, target, who, headers, self.body(described, headers))
+        body = self.body(described, headers)
+        if method == "POST" and path.startswith("/v3/OS-OAUTH1/") and path.endswith("_token") and (self.calm or chance() < 0.8):
+            body = b"" if self.calm else body
+            self.sign(target, headers)
+        return Request(method, path, target, who, headers, body)
+
+    def sign(self, target: str, headers: dict[str, str]) -> None:
+        """As a consumer of OAuth 1.0; every now and then with something else in the header."""
+        token = {"resource_owner_key": self.identifier("request_token_id", "admin"), "verifier": self.text()[:50]} if "access" in target else {"callback_uri": "oob"}
+        method = "HMAC-SHA1" if self.calm else self.random.choice(["HMAC-SHA1", "HMAC-SHA256", "PLAINTEXT"])
+        client = Client(self.consumer[0], client_secret=self.consumer[1], signature_method=method, nonce=str(self.random.getrandbits(64)), **token)
+        header = client.sign("http://localhost:5000/identity" + target.partition("?")[0], http_method="POST")[1]["Authorization"]
+        if not self.calm and self.random.random() < 0.5:
+            at = self.random.randrange(len(header))
+            header = header[:at] + self.random.choice(["%00", '"', ",", "=", "%ff", "é", " ", "x" * 5000]) + header[at + self.random.randrange(9) :]
+        headers["Authorization"] = header
+        headers["Requested-Project-Id"] = self.identifier("project_id", "admin")
 
     def identifier(self, name: str, who: str) -> str:
         known = self.ids.get(NAMED.get(name, name), [])
@@ -279,7 +298,9 @@ class Fuzzer:
         if request.method == "DELETE":  # it may be gone: later requests shall find something
             for known in self.ids.values():
                 known[:] = [one for one in known if one not in request.target or len(known) == 1]
-        if status == 201 and content:
+        if status == 201 and content.startswith(b"oauth_token="):
+            self.remember("request_token_id", content[12:44].decode())
+        elif status == 201 and content:
             self._learn(orjson.loads(content))
         return None
 

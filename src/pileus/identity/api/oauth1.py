@@ -97,7 +97,9 @@ def delete_consumer(call: Call) -> None:
 # How a consumer comes to an access token --------------------------------------------------------------------------------
 
 
-@operations("POST", "/OS-OAUTH1/request_token", public="the consumer signs", raw=True, summary="Get a request token")
+@operations(
+    "POST", "/OS-OAUTH1/request_token", public="the consumer signs", raw=True, status=201, summary="Get a request token"
+)
 def create_request_token(call: Call) -> Reply:
     request = signed_request(call, _form(call))
     return _granted(oauth1.create_request_token(call.service, request, call.headers.get("Requested-Project-Id")))
@@ -115,7 +117,9 @@ def authorize_request_token(call: Call) -> dict[str, Any]:
     return {"token": {"oauth_verifier": verifier}}
 
 
-@operations("POST", "/OS-OAUTH1/access_token", public="the consumer signs", raw=True, summary="Get an access token")
+@operations(
+    "POST", "/OS-OAUTH1/access_token", public="the consumer signs", raw=True, status=201, summary="Get an access token"
+)
 def create_access_token(call: Call) -> Reply:
     return _granted(oauth1.create_access_token(call.service, signed_request(call, _form(call))))
 
@@ -137,7 +141,7 @@ def _granted(made: Granted) -> Reply:
     answer = f"oauth_token={made.id}&oauth_token_secret={made.secret}"
     if made.expires_at is not None:
         answer += f"&oauth_expires_at={clock.iso_micro(made.expires_at)}Z"
-    return Reply(answer, status=201, headers={"Cache-Control": "no-store"}, content_type=FORM)
+    return Reply(answer, headers={"Cache-Control": "no-store"}, content_type=FORM)
 
 
 # Access tokens of a user ------------------------------------------------------------------------------------------------
