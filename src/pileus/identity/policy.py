@@ -298,6 +298,24 @@ _OAUTH1 = {
     "identity:delete_access_token": _ADMIN,
 }
 
+_FEDERATION = {
+    "identity:create_identity_provider": _ADMIN,
+    "identity:list_identity_providers": _ADMIN_OR_SYSTEM_READER,
+    "identity:get_identity_provider": _ADMIN_OR_SYSTEM_READER,
+    "identity:update_identity_provider": _ADMIN,
+    "identity:delete_identity_provider": _ADMIN,
+    "identity:create_protocol": _ADMIN,
+    "identity:list_protocols": _ADMIN_OR_SYSTEM_READER,
+    "identity:get_protocol": _ADMIN_OR_SYSTEM_READER,
+    "identity:update_protocol": _ADMIN,
+    "identity:delete_protocol": _ADMIN,
+    "identity:create_mapping": _ADMIN,
+    "identity:list_mappings": _ADMIN_OR_SYSTEM_READER,
+    "identity:get_mapping": _ADMIN_OR_SYSTEM_READER,
+    "identity:update_mapping": _ADMIN,
+    "identity:delete_mapping": _ADMIN,
+}
+
 RULES: dict[str, str] = {
     **_BASE,
     **_TOKENS,
@@ -316,6 +334,7 @@ RULES: dict[str, str] = {
     **_LIMITS,
     **_NODES,
     **_OAUTH1,
+    **_FEDERATION,
 }
 
 # Scopes ---------------------------------------------------------------------------------------------------------------

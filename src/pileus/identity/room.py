@@ -46,6 +46,7 @@ ROOM = Room(
         "pileus.identity.api.nodes",
         "pileus.identity.api.oauth1",
         "pileus.identity.api.simple_cert",
+        "pileus.identity.api.federation",
     ),
     loops="pileus.identity.loops:LOOPS",
     calls="pileus.identity.logic.calls:CALLS",

@@ -181,7 +181,11 @@ def show_catalog(call: Call) -> dict[str, Any]:
 
 
 @operations(
-    "GET", "/auth/projects", rule="identity:get_auth_projects", summary="List the projects one can have a token for"
+    "GET",
+    "/auth/projects",
+    rule="identity:get_auth_projects",
+    aliases=("/OS-FEDERATION/projects",),
+    summary="List the projects one can have a token for",
 )
 def list_projects(call: Call) -> dict[str, Any]:
     found = projects.of_user(call.service, call.context.user_id or "")
@@ -189,7 +193,11 @@ def list_projects(call: Call) -> dict[str, Any]:
 
 
 @operations(
-    "GET", "/auth/domains", rule="identity:get_auth_domains", summary="List the domains one can have a token for"
+    "GET",
+    "/auth/domains",
+    rule="identity:get_auth_domains",
+    aliases=("/OS-FEDERATION/domains",),
+    summary="List the domains one can have a token for",
 )
 def list_domains(call: Call) -> dict[str, Any]:
     found = projects.of_user(call.service, call.context.user_id or "", domains=True)

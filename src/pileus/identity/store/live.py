@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
+
+from pileus.kernel import clock
 
 from .listing import Record
 from .tables import (
@@ -14,6 +17,9 @@ from .tables import (
     SYSTEM_KIND,
     application_credentials,
     assignments,
+    federated_memberships,
+    federation_protocols,
+    identity_providers,
     memberships,
     projects,
     revocations,
@@ -59,6 +65,14 @@ _STATE = (
             )
         )
         .label("revoked"),
+        sa.exists()
+        .where(
+            federation_protocols.c.identity_provider_id == sa.bindparam("identity_provider_id"),
+            federation_protocols.c.id == sa.bindparam("protocol_id"),
+            identity_providers.c.id == federation_protocols.c.identity_provider_id,
+            identity_providers.c.enabled == sa.true(),
+        )
+        .label("federation_stands"),
     )
     .select_from(users)
     .join(_user_domain, _user_domain.c.id == users.c.domain_id)
@@ -69,10 +83,18 @@ _STATE = (
 
 
 def state(
-    conn: sa.Connection, user_id: str, target_id: str | None, audit_id: str = "", chain_id: str = ""
+    conn: sa.Connection,
+    user_id: str,
+    target_id: str | None,
+    audit_id: str = "",
+    chain_id: str = "",
+    federation: tuple[str, str] = ("", ""),
 ) -> Record | None:
-    """The user, the project or domain, and whether the token was revoked; None without such a user."""
+    """The user, the project or domain, whether the token was revoked, and whether its identity provider and protocol
+    (`federation`) may still say who is who; None without such a user.
+    """
     values = {"user_id": user_id, "target_id": target_id or "", "audit_id": audit_id, "chain_id": chain_id}
+    values["identity_provider_id"], values["protocol_id"] = federation
     return conn.execute(_STATE, values).first()
 
 
@@ -101,6 +123,19 @@ def _counts(targets: Sequence[str]) -> sa.ColumnElement[bool]:
     return sa.or_(here, sa.and_(assignments.c.target_id.in_(above), assignments.c.inherited == sa.true()))
 
 
+def _by_groups(columns: Sequence[sa.ColumnElement[Any]], user_id: str) -> list[sa.Select[*tuple[Any, ...]]]:
+    """Columns of the assignments of the groups to which a user belongs, for good or for a while."""
+    chosen = sa.select(*columns)
+    for_good = chosen.join(memberships, memberships.c.group_id == assignments.c.actor_id)
+    for_a_while = chosen.join(federated_memberships, federated_memberships.c.group_id == assignments.c.actor_id)
+    return [
+        for_good.where(memberships.c.user_id == user_id),
+        for_a_while.where(
+            federated_memberships.c.user_id == user_id, federated_memberships.c.expires_at > clock.utcnow()
+        ),
+    ]
+
+
 def role_ids(conn: sa.Connection, user_id: str, targets: Sequence[str], kind: str) -> set[str]:
     """Roles that the user has on targets[0], directly or by a group, and by inheritance from the others.
 
@@ -109,12 +144,8 @@ def role_ids(conn: sa.Connection, user_id: str, targets: Sequence[str], kind: st
     condition = _counts(targets)
     kinds = assignments.c.target_kind.in_((PROJECT, DOMAIN) if kind == PROJECT else (kind,))
     direct = sa.select(assignments.c.role_id).where(assignments.c.actor_id == user_id, condition, kinds)
-    by_group = (
-        sa.select(assignments.c.role_id)
-        .join(memberships, memberships.c.group_id == assignments.c.actor_id)
-        .where(memberships.c.user_id == user_id, condition, kinds)
-    )
-    return set(conn.execute(sa.union_all(direct, by_group)).scalars())
+    by_groups = [query.where(condition, kinds) for query in _by_groups((assignments.c.role_id,), user_id)]
+    return set(conn.execute(sa.union_all(direct, *by_groups)).scalars())
 
 
 def system_role_ids(conn: sa.Connection, user_id: str) -> set[str]:
@@ -130,12 +161,8 @@ def all_assignments(conn: sa.Connection, user_id: str) -> list[tuple[str, str, s
         assignments.c.inherited,
     )
     direct = sa.select(*wanted).where(assignments.c.actor_id == user_id)
-    by_group = (
-        sa.select(*wanted)
-        .join(memberships, memberships.c.group_id == assignments.c.actor_id)
-        .where(memberships.c.user_id == user_id)
-    )
-    return [(row[0], row[1], row[2], row[3]) for row in conn.execute(sa.union_all(direct, by_group))]
+    found = conn.execute(sa.union_all(direct, *_by_groups(wanted, user_id)))
+    return [(row[0], row[1], row[2], row[3]) for row in found]
 
 
 _APPLICATION_CREDENTIAL = sa.select(application_credentials).where(

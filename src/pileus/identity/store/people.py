@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from pileus.kernel import clock
 from pileus.kernel.db import insert_ignore
 
 from . import listing, passwords
@@ -17,6 +18,7 @@ from .tables import (
     application_credentials,
     assignments,
     credentials,
+    federated_memberships,
     groups,
     memberships,
     projects,
@@ -72,15 +74,23 @@ def for_password(
     return conn.execute(query).first()
 
 
+def _for_good_or_a_while(wanted: str, given: str, value: str) -> sa.CompoundSelect[str]:
+    """One column of the memberships in which another one has a value; of those by federation, which still count."""
+    for_a_while = sa.select(federated_memberships.c[wanted]).where(
+        federated_memberships.c[given] == value, federated_memberships.c.expires_at > clock.utcnow()
+    )
+    return sa.union(sa.select(memberships.c[wanted]).where(memberships.c[given] == value), for_a_while)
+
+
 def groups_of(conn: sa.Connection, user_id: str, wanted: listing.Listing) -> Sequence[Record]:
-    member = groups.c.id.in_(sa.select(memberships.c.group_id).where(memberships.c.user_id == user_id))
+    member = groups.c.id.in_(_for_good_or_a_while("group_id", "user_id", user_id))
     return listing.select(conn, GROUP_COLUMNS, groups, wanted, member)
 
 
 def members_of(
     conn: sa.Connection, group_id: str, wanted: listing.Listing, inactive_until: dt.date | None
 ) -> Sequence[Record]:
-    member = users.c.id.in_(sa.select(memberships.c.user_id).where(memberships.c.group_id == group_id))
+    member = users.c.id.in_(_for_good_or_a_while("user_id", "group_id", group_id))
     return list_users(conn, wanted, inactive_until, member)
 
 
@@ -95,8 +105,7 @@ def list_users(
 
 
 def is_member(conn: sa.Connection, user_id: str, group_id: str) -> bool:
-    query = sa.select(memberships.c.user_id).where(memberships.c.user_id == user_id, memberships.c.group_id == group_id)
-    return conn.execute(query).first() is not None
+    return group_id in conn.execute(_for_good_or_a_while("group_id", "user_id", user_id)).scalars().all()
 
 
 def add_member(conn: sa.Connection, user_id: str, group_id: str) -> None:
@@ -104,8 +113,11 @@ def add_member(conn: sa.Connection, user_id: str, group_id: str) -> None:
 
 
 def remove_member(conn: sa.Connection, user_id: str, group_id: str) -> bool:
-    removal = sa.delete(memberships).where(memberships.c.user_id == user_id, memberships.c.group_id == group_id)
-    return conn.execute(removal).rowcount > 0
+    removed = 0
+    for table in (memberships, federated_memberships):
+        removal = sa.delete(table).where(table.c.user_id == user_id, table.c.group_id == group_id)
+        removed += conn.execute(removal).rowcount
+    return removed > 0
 
 
 def delete_user(conn: sa.Connection, user_id: str) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
+from pileus.kernel import clock
 from pileus.kernel.db import insert_ignore
 
 from . import listing
 from .listing import Lock, Record
-from .tables import assignments, implied_roles, memberships, roles
+from .tables import assignments, federated_memberships, implied_roles, memberships, roles
 
 COLUMNS = (roles.c.id, roles.c.name, roles.c.domain_id, roles.c.description, roles.c.options, roles.c.extra)
 
@@ -128,13 +129,21 @@ def grants(
 
 
 def group_ids_of(conn: sa.Connection, user_id: str) -> list[str]:
-    return list(conn.execute(sa.select(memberships.c.group_id).where(memberships.c.user_id == user_id)).scalars())
+    return [row.group_id for row in conn.execute(_memberships("user_id", [user_id]))]
+
+
+def _memberships(column: str, values: Sequence[str]) -> sa.CompoundSelect[str, str]:
+    """(group_id, user_id) of memberships for good, and of those by federation that still count."""
+    for_good, for_a_while = (
+        sa.select(table.c.group_id, table.c.user_id).where(table.c[column].in_(values))
+        for table in (memberships, federated_memberships)
+    )
+    return sa.union(for_good, for_a_while.where(federated_memberships.c.expires_at > clock.utcnow()))
 
 
 def members(conn: sa.Connection, group_ids: Iterable[str]) -> dict[str, list[str]]:
     """User ids by group id."""
     found: dict[str, list[str]] = {}
-    query = sa.select(memberships.c.group_id, memberships.c.user_id).where(memberships.c.group_id.in_(list(group_ids)))
-    for group_id, user_id in conn.execute(query):
+    for group_id, user_id in conn.execute(_memberships("group_id", list(group_ids))):
         found.setdefault(group_id, []).append(user_id)
     return found

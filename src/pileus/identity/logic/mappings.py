@@ -1,0 +1,78 @@
+"""Commands and queries on mappings: rules that say who the users of an identity provider are here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from pileus.identity.errors import AlreadyExists, invalid, not_found
+from pileus.identity.store import federation as store
+from pileus.identity.store import listing, revision
+from pileus.identity.store.listing import Listing, Lock, Record
+from pileus.identity.store.tables import mappings
+from pileus.kernel.db import is_unique_violation
+from pileus.kernel.service import Service
+
+from . import mapping_schema
+
+_FIRST_VERSION = mapping_schema.VERSIONS[0]
+
+
+def list_mappings(service: Service, wanted: Listing) -> Sequence[Record]:
+    with service.db.read() as conn:
+        return listing.select(conn, store.MAPPING_COLUMNS, mappings, wanted)
+
+
+def find(service: Service, mapping_id: str) -> Record:
+    """Raises NotFound."""
+    with service.db.read() as conn:
+        return required(conn, mapping_id)
+
+
+def create(service: Service, mapping_id: str, body: Mapping[str, Any]) -> Record:
+    """Raises Invalid with what is wrong, AlreadyExists."""
+    if not 1 <= len(mapping_id) <= 64:
+        raise invalid("The id of a mapping has at most 64 characters.")
+    version = body.get("schema_version") or _FIRST_VERSION
+    mapping_schema.check(body["rules"], version)
+    try:
+        with service.db.write() as conn:
+            conn.execute(sa.insert(mappings).values(id=mapping_id, rules=body["rules"], schema_version=version))
+            return required(conn, mapping_id)
+    except IntegrityError as error:
+        if is_unique_violation(error):
+            raise AlreadyExists("mapping", f"Duplicate entry found with ID {mapping_id}") from None
+        raise
+
+
+def update(service: Service, mapping_id: str, body: Mapping[str, Any]) -> Record:
+    """Other rules: what the former ones came to ends, users have to log in again. Raises NotFound, Invalid."""
+    with service.db.write() as conn:
+        present = required(conn, mapping_id, "update")
+        version = body.get("schema_version") or present.schema_version
+        mapping_schema.check(body["rules"], version)
+        listing.change(conn, mappings, mapping_id, {"rules": body["rules"], "schema_version": version})
+        store.end_memberships(conn, mapping_id=mapping_id)
+        changed = required(conn, mapping_id)
+        revision.advance(conn)
+        return changed
+
+
+def delete(service: Service, mapping_id: str) -> None:
+    """Nobody can log in by it any more, what it came to ends. Raises NotFound."""
+    with service.db.write() as conn:
+        if listing.remove(conn, mappings, mapping_id) == 0:
+            raise not_found("mapping", mapping_id)
+        store.end_memberships(conn, mapping_id=mapping_id)
+        revision.advance(conn)
+
+
+def required(conn: sa.Connection, mapping_id: str, lock: Lock = None) -> Record:
+    """Raises NotFound."""
+    row = store.mapping(conn, mapping_id, lock)
+    if row is None:
+        raise not_found("mapping", mapping_id)
+    return row
