@@ -45,6 +45,7 @@ def echo(call: Call) -> dict[str, Any]:
     return {
         "query": call.query.as_lists(),
         "headers": dict(call.headers.items()),
+        "assertion": dict(call.assertion),
         "link": call.link("/x"),
         "user": call.context.user_id,
         "roles": list(call.context.roles),

@@ -282,6 +282,38 @@ def test_forwarded_headers_of_a_trusted_proxy_count(port):
     assert link(port, "X-Forwarded-Proto: javascript") == "http://cloud:5000/served/v1/x"
 
 
+_SAID = ("OIDC-sub: bob", "OIDC_CLAIM_email: b\u00f6b@x", "remote_user: bob", "X-Other: kept", "Shib-A: 1")
+
+
+@pytest.mark.parametrize("api", [{}, {"trusted_proxies": ["10.0.0.0/8"]}])
+def test_assertions_of_anybody_are_dropped(port, api):
+    _, _, body = get(port, "/served/v1/echo", *_SAID, "X-Forwarded-For: 10.0.0.1", "Forwarded: for=10.0.0.1")
+    seen = json.loads(body)
+    assert seen["assertion"] == {}
+    assert {name for name in seen["headers"] if name.startswith(("oidc", "remote", "shib", "x-other"))} == {"x-other"}
+
+
+@pytest.mark.parametrize("api", [{"trusted_proxies": ["127.0.0.1"]}])
+def test_assertions_of_a_trusted_proxy_are_handed_over_apart_from_headers(port):
+    _, _, body = get(port, "/served/v1/echo", *_SAID)
+    seen = json.loads(body)
+    assert seen["assertion"] == {"HTTP_OIDC_SUB": "bob", "HTTP_OIDC_CLAIM_EMAIL": "b\u00f6b@x", "HTTP_REMOTE_USER": "bob", "HTTP_SHIB_A": "1"}
+    assert {name for name in seen["headers"] if name.startswith(("oidc", "remote", "shib", "x-other"))} == {"x-other"}
+
+
+@pytest.mark.parametrize("api", [{"trusted_proxies": ["127.0.0.1"], "assertion_headers": ["AUTH-", "who"]}])
+def test_which_headers_are_assertions_is_an_option(port):
+    _, _, body = get(port, "/served/v1/echo", "Auth-Name: bob", "Who: bob", "Whoever: x", "OIDC-sub: bob")
+    assert json.loads(body)["assertion"] == {"HTTP_AUTH_NAME": "bob", "HTTP_WHO": "bob"}
+
+
+@pytest.mark.parametrize("api", [{"trusted_proxies": ["127.0.0.1"]}])
+def test_what_is_said_twice_is_not_said(port):
+    """The client sent one of the two, and the proxy did not take it away."""
+    _, _, body = get(port, "/served/v1/echo", "OIDC_sub: admin", "OIDC-sub: bob", "OIDC-iss: a", "OIDC-iss: b", "OIDC-email: b@x")
+    assert json.loads(body)["assertion"] == {"HTTP_OIDC_EMAIL": "b@x"}
+
+
 @pytest.mark.parametrize("api", [{"public_url": "https://public.example.org/cloud/", "trusted_proxies": ["127.0.0.1"]}])
 def test_the_public_url_stands_above_everything(port):
     assert link(port, *FORWARDED) == "https://public.example.org/cloud/served/v1/x"

@@ -87,8 +87,18 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         str, Doc("Path of the authority (PEM) that signs the API's certificate; that certificate's chain when empty.")
     ] = ""
     trusted_proxies: Annotated[
-        list[str], Doc("Addresses or networks of proxies whose X-Forwarded-* headers count.")
+        list[str],
+        Doc("Addresses or networks of proxies whose X-Forwarded-* headers count, and what they say of who is asking."),
     ] = msgspec.field(default_factory=list)
+    assertion_headers: Annotated[
+        list[str],
+        Doc(
+            "Headers by which a trusted proxy says who is asking: names, or beginnings of names that end with a dash."
+            " Anybody else's are dropped."
+        ),
+    ] = msgspec.field(
+        default_factory=lambda: ["OIDC-", "MELLON-", "SHIB-", "SSL-CLIENT-", "REMOTE-USER", "REMOTE-DOMAIN"]
+    )
 
     def __post_init__(self) -> None:
         if self.public_url and not self.public_url.startswith(("http://", "https://")):

@@ -25,6 +25,7 @@ from pileus.kernel.errors import Unauthorized
 from pileus.kernel.flows import run_all
 from pileus.kernel.room import Room, load
 from pileus.kernel.web.auth import Authenticator
+from pileus.kernel.web.call import ASSERTION_KEY
 
 PROJECT = "11111111111141118111111111111111"
 OTHER_PROJECT = "22222222222242228222222222222222"
@@ -109,8 +110,12 @@ class TestClient:
         headers: Mapping[str, str] | None = None,
         as_: Context | None = MEMBER,
         client: str = "127.0.0.1",
+        assertion: Mapping[str, str] | None = None,
     ) -> Response:
-        """One request from the address `client`; `path` is below the prefix and may have a query."""
+        """One request from the address `client`; `path` is below the prefix and may have a query.
+
+        `assertion` is what a trusted proxy says of who is asking.
+        """
         parts = urlsplit(path)
         data = orjson.dumps(json) if json is not None else (body or b"")
         environ: dict[str, Any] = {
@@ -137,6 +142,8 @@ class TestClient:
         for name, value in (headers or {}).items():
             key = name.upper().replace("-", "_")
             environ[key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"] = value
+        if assertion is not None:
+            environ[ASSERTION_KEY] = dict(assertion)
         if as_ is not None:
             environ["pileus.context"] = as_
         started: list[Any] = []

@@ -18,6 +18,8 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from pileus.kernel.config import Config
+from pileus.kernel.web.call import ASSERTION_KEY
+from pileus.server.assertions import Assertions
 from pileus.server.pool import Pool
 from pileus.server.uploads import Upload
 
@@ -56,6 +58,7 @@ class Gateway:
         self._streams = Pool(api.stream_threads, "stream")
         self._logins = Pool(os.cpu_count() or 1, "login")
         self._trusted = [ipaddress.ip_network(text) for text in api.trusted_proxies]
+        self._assertions = Assertions(api.assertion_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -183,8 +186,12 @@ class Gateway:
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
         }
+        told: list[tuple[str, bytes]] = []
         for raw, value in scope["headers"]:
             name = raw.decode("latin-1").upper()
+            if self._assertions.has(name):
+                told.append((name, value))
+                continue  # nobody else has to see these
             if "_" in name:
                 continue  # would be mistaken for the same name with a dash
             key = name.replace("-", "_")
@@ -193,6 +200,8 @@ class Gateway:
             environ[key] = f"{environ[key]},{text}" if key in environ else text
         environ["pileus.base_url"] = self._base_url(environ, client[0])
         environ["pileus.client"] = self._client(environ, client[0])
+        if told and self._trusted and self._is_trusted(client[0]):
+            environ[ASSERTION_KEY] = self._assertions.read(told)
         return environ
 
     def _client(self, environ: Mapping[str, Any], peer: str) -> str:

@@ -31,13 +31,16 @@ class Identity:
         self.admin = self.token("admin", PASSWORD)
 
     def __call__(
-        self, method: str, path: str, json: Any = None, *, token: str | None = "", headers: Any = None, ok: int | None = None
+        self, method: str, path: str, json: Any = None, *, token: str | None = "", headers: Any = None, ok: int | None = None, **more: Any
     ) -> Response:
-        """One request below /v3; as the administrator of a project unless `token` says otherwise (None: nobody)."""
+        """One request below /v3; as the administrator of a project unless `token` says otherwise (None: nobody).
+
+        `assertion` (see TestClient) is what a trusted proxy says of who is asking.
+        """
         sent = dict(headers or {})
         if token is not None:
             sent["X-Auth-Token"] = token or self.admin
-        response = self.client.request(method, "/v3" + path, json=json, headers=sent, as_=NOBODY)
+        response = self.client.request(method, "/v3" + path, json=json, headers=sent, as_=NOBODY, **more)
         assert ok is None or response.status == ok, f"{method} {path}: {response.status} {response.text}"
         return response
 

@@ -36,7 +36,7 @@ from pileus.kernel.errors import (
 from pileus.kernel.service import Service
 from pileus.kernel.web import faults, trail
 from pileus.kernel.web.auth import Authenticator
-from pileus.kernel.web.call import MOST_LEVELS, Call, Headers, Query, Reply, is_deep, read_bounded
+from pileus.kernel.web.call import ASSERTION_KEY, MOST_LEVELS, Call, Headers, Query, Reply, is_deep, read_bounded
 from pileus.kernel.web.microversions import Microversions, Version
 from pileus.kernel.web.operations import Operation
 from pileus.kernel.web.schema import SchemaError
@@ -310,6 +310,7 @@ def _answer(
         stream=req.env["wsgi.input"] if raw else None,
         refusal=app.style.forbidden,
         client=str(req.env.get(CLIENT_KEY, req.env.get("REMOTE_ADDR", ""))),
+        assertion=req.env.get(ASSERTION_KEY),
     )
     _admit(app, call)
     result = _waiting(app, call) if operation.waits else operation.handler(call)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pileus.kernel.web.operations import Operation
 
 
+ASSERTION_KEY = "pileus.assertion"
+"""Environ key under which the edge hands over what a trusted proxy says of who is asking. No HTTP header can set it."""
+
+
 class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
@@ -129,6 +133,7 @@ class Call:
 
     __slots__ = (
         "_authorized",
+        "assertion",
         "base_url",
         "body",
         "client",
@@ -162,6 +167,7 @@ class Call:
         stream: BinaryIO | Readable | None = None,
         refusal: Callable[[str], str] = str,
         client: str = "",
+        assertion: Mapping[str, str] | None = None,
     ) -> None:
         self.client = client  # the address that asks; none is this process itself
         self.context = context
@@ -177,6 +183,7 @@ class Call:
         self.body = body
         self.stream: Any = stream
         self.refusal = refusal
+        self.assertion: Mapping[str, str] = assertion or {}
         self._authorized = False
 
     @property
