@@ -113,3 +113,33 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ValueError(
                 "minimum_password_age has to be smaller than password_expires_days: nobody could change a password in time"
             )
+    default_authorization_ttl: Annotated[
+        int,
+        Doc(
+            "Minutes after a login for which groups of a federated user count, where the identity provider has no"
+            " authorization_ttl; never less than a token is valid."
+        ),
+        msgspec.Meta(ge=0),
+    ] = 0
+    remote_id_attributes: Annotated[
+        dict[str, str],
+        Doc(
+            'Attributes of assertions that name the identity provider, by protocol; that of "*" for all others. A protocol\'s'
+            " own remote_id_attribute goes above it."
+        ),
+    ] = msgspec.field(
+        default_factory=lambda: {"openid": "HTTP_OIDC_ISS", "oidc": "HTTP_OIDC_ISS", "saml2": "HTTP_MELLON_IDP"}
+    )
+    trusted_dashboard: Annotated[
+        list[str], Doc("URLs to which a token may be handed after a login in the browser, as dashboards write them.")
+    ] = msgspec.field(default_factory=list)
+    remote_user_header: Annotated[
+        str,
+        Doc(
+            "Header (one of api.assertion_headers) in which a trusted proxy names the user; the method external is off"
+            " without it."
+        ),
+    ] = ""
+    remote_domain_header: Annotated[
+        str, Doc("Header in which a trusted proxy names that user's domain; the default domain without it.")
+    ] = ""

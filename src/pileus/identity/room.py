@@ -47,6 +47,7 @@ ROOM = Room(
         "pileus.identity.api.oauth1",
         "pileus.identity.api.simple_cert",
         "pileus.identity.api.federation",
+        "pileus.identity.api.federation_auth",
     ),
     loops="pileus.identity.loops:LOOPS",
     calls="pileus.identity.logic.calls:CALLS",

@@ -47,7 +47,7 @@ METHODS = (
 
 # One number for each scope; a federated token has those of its scope and, in addition, of whom it comes from.
 _UNSCOPED, _DOMAIN, _PROJECT, _TRUST, _OAUTH1, _SYSTEM, _APPLICATION_CREDENTIAL, _CERTIFICATE = 0, 1, 2, 3, 7, 8, 9, 10
-_FEDERATED = {_UNSCOPED: 4, _PROJECT: 5, _DOMAIN: 6}
+_FEDERATED = {_UNSCOPED: 4, _PROJECT: 5, _DOMAIN: 6, _SYSTEM: 11}
 _SCOPE_OF_FEDERATED = {number: scope for scope, number in _FEDERATED.items()}
 
 
@@ -242,13 +242,13 @@ def _payload(claims: Claims) -> list[Any]:
         return [_OAUTH1, *common, project_id, _packed_id(claims.access_token_id)]
     if claims.thumbprint is not None:
         return [_CERTIFICATE, *common, project_id, claims.thumbprint]
-    if claims.system is not None:
-        return [_SYSTEM, *common, claims.system]
     scope, target = _UNSCOPED, ""
     if claims.project_id is not None:
         scope, target = _PROJECT, claims.project_id
     elif claims.domain_id is not None:
         scope, target = _DOMAIN, claims.domain_id
+    elif claims.system is not None:
+        scope, target = _SYSTEM, claims.system
     packed = [] if scope == _UNSCOPED else [_packed_id(target)]
     if claims.identity_provider_id is not None:
         return [_FEDERATED[scope], *common, *packed, claims.identity_provider_id, claims.protocol_id]
@@ -276,7 +276,7 @@ def _scope(version: int, rest: Sequence[Any]) -> dict[str, str | None]:
     if version == _UNSCOPED:
         return found
     if version == _SYSTEM:
-        return {"system": rest[0]}
+        return {**found, "system": rest[0]}
     if version == _DOMAIN:
         return {**found, "domain_id": _unpacked_id(rest[0])}
     found["project_id"] = _unpacked_id(rest[0]) or None

@@ -37,7 +37,7 @@ def claims(**values):
 SCOPES = st.sampled_from(
     [
         *("project", "trust without project", "domain", "system", "none", "application_credential", "trust", "oauth1"),
-        *("certificate", "certificate alone", "federated", "federated project", "federated domain"),
+        *("certificate", "certificate alone", "federated", "federated project", "federated domain", "federated system"),
     ]
 )
 FEDERATED = {"identity_provider_id": "idp", "protocol_id": "openid"}
@@ -59,6 +59,7 @@ def scoped(scope, user_id, target):
         "federated": FEDERATED,
         "federated project": {"project_id": target, **FEDERATED},
         "federated domain": {"domain_id": target, **FEDERATED},
+        "federated system": {"system": "all", **FEDERATED},
     }[scope]
 
 

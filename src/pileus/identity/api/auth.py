@@ -79,6 +79,15 @@ _AUTH = {
                             },
                             "required": ["user"],
                         },
+                        "mapped": {
+                            "type": "object",
+                            "properties": {
+                                "identity_provider": {"type": "string"},
+                                "protocol": {"type": "string"},
+                                "id": {"type": "string"},
+                            },
+                        },
+                        "external": {"type": "object"},
                         "application_credential": {
                             "type": "object",
                             "properties": {
@@ -116,7 +125,12 @@ def issue_token(call: Call) -> Reply:
     try:
         with slowed(call, accounts_of(wanted["identity"])):
             issued = auth.authenticate(
-                call.service, wanted, catalog=catalog, receipt=receipt, signed=signed_request(call)
+                call.service,
+                wanted,
+                catalog=catalog,
+                assertion=call.assertion,
+                receipt=receipt,
+                signed=signed_request(call),
             )
     except MoreMethodsNeeded as part:
         return Reply(part.body, status=401, headers={_RECEIPT: part.receipt})

@@ -16,6 +16,7 @@ from pileus.kernel.web import Call
 # Schemas --------------------------------------------------------------------------------------------------------------
 
 ID = {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[a-zA-Z0-9-]+$"}
+ID_OF_FEDERATION = {"type": "string", "minLength": 1, "maxLength": 64}
 NULLABLE_ID = {**ID, "type": ["string", "null"]}
 NAME = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"[\S]+"}
 SHORT_NAME = {**NAME, "maxLength": 64}

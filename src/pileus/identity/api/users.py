@@ -6,13 +6,15 @@ from typing import Any
 
 from pileus.identity.api import render
 from pileus.identity.errors import not_found
+from pileus.identity.logic import federated_identities, users
 from pileus.identity.logic import projects as project_logic
-from pileus.identity.logic import users
+from pileus.identity.store.listing import Record
 from pileus.kernel.web import Call, Operations
 
 from .common import (
     BOOLEAN,
     ID,
+    ID_OF_FEDERATION,
     NAME,
     NULLABLE_ID,
     TEXT,
@@ -52,6 +54,26 @@ _OPTIONS = {
     | {"multi_factor_auth_rules": _RULES},
     "additionalProperties": False,
 }
+_IDENTITY = {
+    "type": "object",
+    "properties": {"protocol_id": ID_OF_FEDERATION, "unique_id": {"type": "string", "minLength": 1, "maxLength": 255}},
+    "required": ["protocol_id", "unique_id"],
+    "additionalProperties": False,
+}
+_FEDERATED = {
+    "type": "array",
+    "maxItems": 100,
+    "items": {
+        "type": "object",
+        "properties": {
+            "idp_id": ID_OF_FEDERATION,
+            "protocols": {"type": "array", "items": _IDENTITY, "minItems": 1, "maxItems": 100},
+        },
+        "required": ["idp_id", "protocols"],
+        "additionalProperties": False,
+    },
+}
+_IDENTITY_FILTERS = {"idp_id": "identity_provider_id", "protocol_id": "protocol_id", "unique_id": "unique_id"}
 _PROPERTIES = {
     "name": NAME,
     "domain_id": ID,
@@ -61,6 +83,7 @@ _PROPERTIES = {
     "email": TEXT,
     "password": TEXT,
     "options": _OPTIONS,
+    "federated": _FEDERATED,
 }
 _PASSWORD = {
     "type": "object",
@@ -81,7 +104,12 @@ def list_users(call: Call) -> dict[str, Any]:
     wanted = people(call)
     if call.context.domain_id:
         wanted = wanted.with_filter("domain_id", call.context.domain_id)
-    return collection(call, "users", users.list_users(call.service, wanted), render.users(call), wanted)
+    identity = {column: told for name, column in _IDENTITY_FILTERS.items() if (told := call.query.one(name)) is not None}
+    return collection(call, "users", users.list_users(call.service, wanted, identity), render.users(call), wanted)
+
+
+def _shown(call: Call, row: Record) -> dict[str, Any]:
+    return {"user": {**render.users(call)(row), **federated_identities.of_user(call.service, row.id)}}
 
 
 @operations(
@@ -96,7 +124,7 @@ def list_users(call: Call) -> dict[str, Any]:
 def create_user(call: Call) -> dict[str, Any]:
     body = with_domain(call, call.body["user"])
     permit(call, {"target.user.domain_id": body["domain_id"]})
-    return {"user": render.users(call)(users.create(call.service, body))}
+    return _shown(call, users.create(call.service, body))
 
 
 @operations("GET", "/users/{user_id}", rule="identity:get_user", late=True, summary="Show a user")
@@ -105,7 +133,7 @@ def show_user(call: Call) -> dict[str, Any]:
     permit(call, target(user=row))
     if row is None:
         raise not_found("user", call.params["user_id"])
-    return {"user": render.users(call)(row)}
+    return _shown(call, row)
 
 
 @operations(
@@ -119,7 +147,7 @@ def show_user(call: Call) -> dict[str, Any]:
 def update_user(call: Call) -> dict[str, Any]:
     permit(call, target(user=users.find(call.service, call.params["user_id"])))
     changed = users.update(call.service, call.params["user_id"], call.body["user"])
-    return {"user": render.users(call)(changed)}
+    return _shown(call, changed)
 
 
 @operations("DELETE", "/users/{user_id}", rule="identity:delete_user", late=True, status=204, summary="Delete a user")

@@ -15,7 +15,7 @@ import orjson
 import sqlalchemy as sa
 
 from pileus.identity.errors import AuthenticationFailed, invalid
-from pileus.identity.store import passwords, revision
+from pileus.identity.store import federated_users, passwords, revision
 from pileus.kernel import clock, tokens
 from pileus.kernel.errors import Forbidden, NotFound
 from pileus.kernel.service import Service
@@ -24,7 +24,7 @@ from pileus.kernel.tokens import Claims
 from . import compliance, keys, receipts, scopes
 from . import tokens as token_logic
 from . import trusts as trust_logic
-from .methods import METHODS
+from .methods import METHODS, external
 from .proofs import Attempt, Section, SignedRequest, Who, both
 
 
@@ -95,11 +95,15 @@ def _entrusted(service: Service, who: Who, scope: Mapping[str, Any]) -> tuple[Wh
         raise AuthenticationFailed(reason.message) from None
     if trust.trustee_user_id != who.user_id:
         raise Forbidden("The user is not the trustee of this trust.")
-    ends = [moment for moment in (who.expires_at, trust.expires_at) if moment is not None]
+    with service.db.read() as conn:  # the roles are the trustor's, and end with the groups that carry them
+        groups_end = federated_users.end_of_memberships(conn, trust.trustor_user_id, clock.utcnow())
+    ends = [moment for moment in (who.expires_at, trust.expires_at, groups_end) if moment is not None]
     acting = dataclasses.replace(
         who,
         user_id=trust.trustor_user_id if trust.impersonation else trust.trustee_user_id,
         expires_at=min(ends) if ends else None,
+        identity_provider_id=None,
+        protocol_id=None,
         trust_id=trust.id,
         trust_uses=trust.remaining_uses,
     )
@@ -109,7 +113,10 @@ def _entrusted(service: Service, who: Who, scope: Mapping[str, Any]) -> tuple[Wh
 def _identify(attempt: Attempt, identity: Section) -> Who:
     """Every method of the request must prove the same user."""
     found: list[Who] = []
-    for method in dict.fromkeys(identity["methods"]):
+    methods = dict.fromkeys(identity["methods"])
+    if not methods and external.is_meant(attempt.service, attempt):
+        return external.check(attempt, {})
+    for method in methods:
         check = METHODS.get(method)
         if check is None:
             raise AuthenticationFailed(f"method {method!r} is not supported")
@@ -139,16 +146,14 @@ def _scoped(
     """Claims and body for the wanted scope. Raises NoRights."""
     wanted = scopes.wanted(conn, who, scope)
     if wanted is not None:
-        claims = _claims(service, who, wanted)
-        return claims, token_logic.describe(service, conn, present, claims, catalog=catalog)
+        return token_logic.describe_new(service, conn, present, _claims(service, who, wanted), catalog=catalog)
     if who.default_project_id is not None:
         claims = _claims(service, who, {"project_id": who.default_project_id})
         try:
-            return claims, token_logic.describe(service, conn, present, claims, catalog=catalog)
+            return token_logic.describe_new(service, conn, present, claims, catalog=catalog)
         except token_logic.NoRights:
             pass  # a default project that cannot be used leaves the token unscoped
-    claims = _claims(service, who, {})
-    return claims, token_logic.describe(service, conn, present, claims, catalog=catalog)
+    return token_logic.describe_new(service, conn, present, _claims(service, who, {}), catalog=catalog)
 
 
 def _claims(service: Service, who: Who, scope: Mapping[str, str]) -> Claims:

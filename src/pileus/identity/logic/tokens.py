@@ -15,7 +15,7 @@ import orjson
 import sqlalchemy as sa
 
 from pileus.identity.errors import TokenNotFound
-from pileus.identity.store import credentials, live, oauth1, revision, revocations, trusts
+from pileus.identity.store import credentials, federated_users, live, oauth1, revision, revocations, trusts
 from pileus.identity.store.listing import Record
 from pileus.identity.store.tables import DOMAIN, PROJECT
 from pileus.kernel import clock, tokens
@@ -137,12 +137,36 @@ def describe(
 
     Raises NoRights when the user, the scope or the roles do not carry the token any more.
     """
-    row = live.state(conn, claims.user_id, claims.project_id or claims.domain_id, claims.audit_id, claims.chain_id)
+    return _described(service, conn, present, claims, _state(service, conn, claims), catalog=catalog)
+
+
+def describe_new(
+    service: Service, conn: sa.Connection, present: revision.Revision, claims: Claims, *, catalog: bool
+) -> tuple[Claims, dict[str, Any]]:
+    """The body of a token that is being made, and its claims: it ends with the first of the groups in which federation put
+    its user, so that what caches know of it stays true. Raises NoRights.
+    """
+    row = _state(service, conn, claims)
+    if row.memberships_end is not None and row.memberships_end < claims.expires_at:
+        claims = dataclasses.replace(claims, expires_at=row.memberships_end)
+    return claims, _described(service, conn, present, claims, row, catalog=catalog)
+
+
+def _state(service: Service, conn: sa.Connection, claims: Claims) -> Record:
+    federation = (claims.identity_provider_id or "", claims.protocol_id or "")
+    target = claims.project_id or claims.domain_id
+    row = live.state(conn, claims.user_id, target, claims.audit_id, claims.chain_id, federation)
     if row is None:
         raise NoRights("the user is gone")
     if compliance.is_inactive(service, row.user_last_active_at):
         raise NoRights("the user is inactive")
     _check_state(row, claims)
+    return row
+
+
+def _described(
+    service: Service, conn: sa.Connection, present: revision.Revision, claims: Claims, row: Record, *, catalog: bool
+) -> dict[str, Any]:
     body: dict[str, Any] = {
         "methods": list(claims.methods),
         "user": {
@@ -155,6 +179,8 @@ def describe(
         "expires_at": iso(claims.expires_at),
         "issued_at": iso(claims.issued_at),
     }
+    if claims.identity_provider_id is not None:
+        body["user"]["OS-FEDERATION"] = _federation(conn, claims)
     trust = _checked_trust(service, conn, claims, body)
     if claims.unscoped:
         return body
@@ -189,9 +215,21 @@ def describe(
     return body
 
 
+def _federation(conn: sa.Connection, claims: Claims) -> dict[str, Any]:
+    """Who says that it is this user, and in which groups it put them."""
+    groups = federated_users.group_ids(conn, claims.user_id, claims.identity_provider_id or "", clock.utcnow())
+    return {
+        "identity_provider": {"id": claims.identity_provider_id},
+        "protocol": {"id": claims.protocol_id},
+        "groups": [{"id": group_id} for group_id in groups],
+    }
+
+
 def _check_state(row: Record, claims: Claims) -> None:
     if row.revoked:
         raise NoRights("the token was revoked")
+    if claims.identity_provider_id is not None and not row.federation_stands:
+        raise NoRights("the identity provider or its protocol is gone or disabled")
     if not (row.user_enabled and row.user_domain_enabled):
         raise NoRights("the user or its domain is disabled")
     if claims.project_id is None and claims.domain_id is None:

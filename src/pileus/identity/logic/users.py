@@ -8,18 +8,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.identity.errors import AuthenticationFailed, invalid, not_found
-from pileus.identity.store import listing, passwords, people, projects, revision
+from pileus.identity.store import federated_users, listing, passwords, people, projects, revision
 from pileus.identity.store.listing import Listing, Record
 from pileus.identity.store.tables import users
 from pileus.kernel import clock, ids
 from pileus.kernel.service import Service
 
-from . import compliance, lockout, multi_factor
+from . import compliance, federated_identities, lockout, multi_factor
 from . import state as state_module
 from .common import check_same_domain, check_same_id, extra_of, merged_extra, merged_options, unique_name
 
 KNOWN = frozenset(
-    {"id", "name", "domain_id", "enabled", "default_project_id", "password", "options", "password_expires_at"}
+    {"id", "name", "domain_id", "enabled", "default_project_id", "password", "options", "password_expires_at", "federated"}
 )
 
 
@@ -28,9 +28,11 @@ def find(service: Service, user_id: str) -> Record | None:
         return people.user(conn, user_id)
 
 
-def list_users(service: Service, wanted: Listing) -> Sequence[Record]:
+def list_users(service: Service, wanted: Listing, identity: Mapping[str, str] | None = None) -> Sequence[Record]:
+    """`identity` are columns of federated_users, with the values that they must have."""
+    conditions = [federated_users.matching(identity)] if identity else []
     with service.db.read() as conn:
-        return people.list_users(conn, wanted, compliance.inactive_until(service))
+        return people.list_users(conn, wanted, compliance.inactive_until(service), *conditions)
 
 
 def create(service: Service, body: Mapping[str, Any], user_id: str | None = None) -> Record:
@@ -57,6 +59,7 @@ def create(service: Service, body: Mapping[str, Any], user_id: str | None = None
                 **compliance.of_new_user(service, password_hash, options, now),
             )
         )
+        federated_identities.replace(conn, user_id, name, body.get("federated") or ())
         created = people.user(conn, user_id)
     if created is None:
         raise not_found("user", user_id)
@@ -86,6 +89,8 @@ def update(service: Service, user_id: str, body: Mapping[str, Any]) -> Record:
         if body.get("enabled") is False:
             values["tokens_valid_after"] = clock.utcnow()
         listing.change(conn, users, user_id, values)
+        if "federated" in body:
+            federated_identities.replace(conn, user_id, values.get("name", present.name), body["federated"] or ())
         changed = people.user(conn, user_id)
         revision.advance(conn)
     if changed is None:

@@ -109,10 +109,10 @@ def replace_memberships(
         conn.execute(sa.insert(table), rows)
 
 
-def end_of_memberships(conn: sa.Connection, user_ids: Collection[str], now: dt.datetime) -> dt.datetime | None:
+def end_of_memberships(conn: sa.Connection, user_id: str, now: dt.datetime) -> dt.datetime | None:
     """When the first of those that count ends; None without any."""
     table = federated_memberships
-    query = sa.select(sa.func.min(table.c.expires_at)).where(table.c.user_id.in_(user_ids), table.c.expires_at > now)
+    query = sa.select(sa.func.min(table.c.expires_at)).where(table.c.user_id == user_id, table.c.expires_at > now)
     found: dt.datetime | None = conn.execute(query).scalar()
     return found
 

@@ -73,6 +73,13 @@ _STATE = (
             identity_providers.c.enabled == sa.true(),
         )
         .label("federation_stands"),
+        sa.select(sa.func.min(federated_memberships.c.expires_at))
+        .where(
+            federated_memberships.c.user_id == sa.bindparam("user_id"),
+            federated_memberships.c.expires_at > sa.bindparam("now"),
+        )
+        .scalar_subquery()
+        .label("memberships_end"),
     )
     .select_from(users)
     .join(_user_domain, _user_domain.c.id == users.c.domain_id)
@@ -90,10 +97,13 @@ def state(
     chain_id: str = "",
     federation: tuple[str, str] = ("", ""),
 ) -> Record | None:
-    """The user, the project or domain, whether the token was revoked, and whether its identity provider and protocol
-    (`federation`) may still say who is who; None without such a user.
+    """The user, the project or domain, whether the token was revoked, whether its identity provider and protocol
+    (`federation`) may still say who is who, and when the first of the user's memberships by federation ends.
+
+    None without such a user.
     """
-    values = {"user_id": user_id, "target_id": target_id or "", "audit_id": audit_id, "chain_id": chain_id}
+    values: dict[str, Any] = {"user_id": user_id, "target_id": target_id or ""}
+    values.update(audit_id=audit_id, chain_id=chain_id, now=clock.utcnow())
     values["identity_provider_id"], values["protocol_id"] = federation
     return conn.execute(_STATE, values).first()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pileus.identity.logic.proofs import Attempt, Section, Who
 
-from . import application_credential, oauth1, password, token, totp
+from . import application_credential, external, mapped, oauth1, password, token, totp
 
 Method = Callable[[Attempt, Section], Who]
 
@@ -19,4 +19,6 @@ METHODS: dict[str, Method] = {
     "application_credential": application_credential.check,
     "totp": totp.check,
     "oauth1": oauth1.check,
+    "mapped": mapped.check,
+    "external": external.check,
 }
