@@ -6,6 +6,7 @@ import concurrent.futures
 
 import pytest
 
+from pileus.identity.logic.federated_users import forget_ended
 from pileus.kernel import clock
 from tests.api.identity.federated import ALICE, AUTH, RULES, federate, login, staffed, token
 from tests.api.identity.world import Identity, message, roles_of
@@ -255,6 +256,21 @@ def test_memberships_end_with_time_and_so_do_tokens_of_them(identity, virtual):
     assert identity("POST", "/auth/tokens", {"auth": {"identity": methods}}, token=None).status == 401
     token(identity)
     assert identity("POST", "/auth/tokens", {"auth": {"identity": methods}}, token=None).status == 201, "until the next login"
+
+
+def test_ended_memberships_are_dropped(identity, virtual):
+    federate(identity)
+    staffed(identity)
+    login(identity)
+
+    def left():
+        with identity.service.db.read() as conn:
+            return conn.exec_driver_sql("SELECT count(*) FROM federated_memberships").scalar_one()
+
+    for seconds, rows in ((0, 1), (3600, 0)):
+        virtual.advance(seconds)
+        forget_ended(identity.service)
+        assert left() == rows
 
 
 def test_memberships_last_as_long_as_a_token_at_least(identity, virtual):

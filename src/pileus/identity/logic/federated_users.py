@@ -19,7 +19,7 @@ from pileus.identity.store import roles as role_store
 from pileus.identity.store.listing import Lock, Record
 from pileus.identity.store.tables import PROJECT, USER, users
 from pileus.identity.store.tables import projects as project_table
-from pileus.kernel import ids
+from pileus.kernel import clock, ids
 from pileus.kernel.db import is_deadlock, is_unique_violation
 from pileus.kernel.errors import Forbidden, Unavailable
 from pileus.kernel.service import Service
@@ -226,6 +226,12 @@ def _domain_id(conn: sa.Connection, wanted: Domain) -> str:
     if row is None:
         raise AuthenticationFailed(f"domain {wanted.id or wanted.name} of the mapping does not exist")
     return str(row.id)
+
+
+def forget_ended(service: Service) -> None:
+    """Drop memberships of users who have not come back; they have not counted since they ended."""
+    with service.db.write() as conn:
+        store.forget_ended(conn, clock.utcnow())
 
 
 # The user --------------------------------------------------------------------------------------------------------------
