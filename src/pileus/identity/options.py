@@ -103,16 +103,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     max_redelegation_count: Annotated[
         int, Doc("How often a trust may be passed on at most; 0 is never."), msgspec.Meta(ge=0, le=100)
     ] = 3
-
-    def __post_init__(self) -> None:
-        try:
-            re.compile(self.password_regex)
-        except re.error as error:
-            raise ValueError(f"password_regex {self.password_regex!r} is no regular expression: {error}") from error
-        if 0 < self.password_expires_days <= self.minimum_password_age:
-            raise ValueError(
-                "minimum_password_age has to be smaller than password_expires_days: nobody could change a password in time"
-            )
     default_authorization_ttl: Annotated[
         int,
         Doc(
@@ -130,6 +120,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = msgspec.field(
         default_factory=lambda: {"openid": "HTTP_OIDC_ISS", "oidc": "HTTP_OIDC_ISS", "saml2": "HTTP_MELLON_IDP"}
     )
+    oauth2_authn_methods: Annotated[
+        list[Literal["tls_client_auth", "client_secret_basic"]],
+        Doc("How clients of OAuth 2.0 may prove who they are: by a certificate, by a secret."),
+    ] = msgspec.field(default_factory=lambda: ["tls_client_auth", "client_secret_basic"])
+    oauth2_cert_dn_mapping_id: Annotated[
+        str, Doc("Mapping that says whose a client certificate is, by SSL_CLIENT_SUBJECT_DN_CN and the like.")
+    ] = "oauth2_mapping"
     trusted_dashboard: Annotated[
         list[str], Doc("URLs to which a token may be handed after a login in the browser, as dashboards write them.")
     ] = msgspec.field(default_factory=list)
@@ -143,3 +140,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     remote_domain_header: Annotated[
         str, Doc("Header in which a trusted proxy names that user's domain; the default domain without it.")
     ] = ""
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.password_regex)
+        except re.error as error:
+            raise ValueError(f"password_regex {self.password_regex!r} is no regular expression: {error}") from error
+        if 0 < self.password_expires_days <= self.minimum_password_age:
+            raise ValueError(
+                "minimum_password_age has to be smaller than password_expires_days: nobody could change a password in time"
+            )

@@ -100,6 +100,14 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         default_factory=lambda: ["OIDC-", "MELLON-", "SHIB-", "SSL-CLIENT-", "REMOTE-USER", "REMOTE-DOMAIN"]
     )
 
+    client_certificate_header: Annotated[
+        str,
+        Doc(
+            "Header (one of assertion_headers) in which a trusted proxy tells the certificate of a client: PEM, also encoded"
+            " as in URLs, or the Base64 of DER."
+        ),
+    ] = "SSL-CLIENT-CERT"
+
     def __post_init__(self) -> None:
         if self.public_url and not self.public_url.startswith(("http://", "https://")):
             raise ValueError(f"public_url {self.public_url!r} has to begin with http:// or https://")

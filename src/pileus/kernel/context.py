@@ -33,6 +33,7 @@ class Context:
     token: str | None = dataclasses.field(default=None, repr=False)
     expires_at: dt.datetime | None = None
     access_rules: tuple[AccessRule, ...] | None = None  # all that the token may be used for; None: anything
+    thumbprint: str | None = None  # of the certificate that must be shown with the token
     acts_for: str | None = None  # the service whose own work this is, None for a person's request
 
     @property
@@ -109,6 +110,7 @@ def context_of_token(body: Mapping[str, Any], token: str, request_id: str = "") 
         roles=tuple(role["name"] for role in body.get("roles", ())),
         token=token,
         expires_at=dt.datetime.fromisoformat(expires).replace(tzinfo=None) if expires else None,
+        thumbprint=(body.get("oauth2_credential") or {}).get("x5t#S256"),
         access_rules=None
         if rules is None
         else tuple(AccessRule(rule["service"], rule["method"], rule["path"]) for rule in rules),

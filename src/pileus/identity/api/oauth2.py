@@ -1,4 +1,8 @@
-"""OAuth 2.0 (RFC 6749): /v3/OS-OAUTH2. Clients get a token with an application credential: its id and secret are client_id and client_secret."""
+"""OAuth 2.0 (RFC 6749): /v3/OS-OAUTH2.
+
+Clients get a token with an application credential, whose id and secret are client_id and client_secret, or with a certificate
+(RFC 8705): then client_id is a user, and the token is bound to the certificate.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ import urllib.parse
 from typing import Any
 
 from pileus.identity.errors import AuthenticationFailed
-from pileus.identity.logic import auth
-from pileus.kernel import clock
+from pileus.identity.logic import auth, oauth2
+from pileus.kernel import client_certificates, clock
 from pileus.kernel.errors import Failure, TooManyRequests
 from pileus.kernel.web import Call, Operations, Reply
 
@@ -25,7 +29,7 @@ _MOST = 16384
 @operations(
     "POST",
     "/OS-OAUTH2/token",
-    public="the secret of the client proves who asks",
+    public="the secret or the certificate of the client proves who asks",
     raw=True,
     summary="Get an access token with client credentials",
 )
@@ -36,14 +40,8 @@ def issue_token(call: Call) -> Reply:
         return _refused(400, "invalid_request", "The parameter grant_type is required.")
     if grant_type != "client_credentials":
         return _refused(400, "unsupported_grant_type", f"The parameter grant_type {grant_type} is not supported.")
-    client = _client(call, form)
-    if client is None:
-        return _refused(401, "invalid_client", "Client authentication failed.")
-    credential = {"id": client[0], "secret": client[1]}
-    wanted = {"identity": {"methods": ["application_credential"], "application_credential": credential}}
     try:
-        with slowed(call, [client[0]]):
-            issued = auth.authenticate(call.service, wanted, catalog=False)
+        issued = _issue(call, form)
     except TooManyRequests:
         raise
     except AuthenticationFailed:
@@ -55,6 +53,23 @@ def issue_token(call: Call) -> Reply:
     seconds = max(0, round((issued.expires_at - clock.utcnow()).total_seconds()))
     answer = {"access_token": issued.token, "token_type": "Bearer", "expires_in": seconds}
     return Reply(answer, headers=_UNKEPT)
+
+
+def _issue(call: Call, form: dict[str, str]) -> auth.Issued:
+    """By the certificate where the client has shown one, by its secret otherwise. Raises AuthenticationFailed."""
+    allowed = call.service.options.oauth2_authn_methods
+    certificate = client_certificates.told(call.assertion, call.service.config.api.client_certificate_header)
+    if certificate is not None:
+        if "tls_client_auth" not in allowed or not form.get("client_id"):
+            raise AuthenticationFailed("client certificates are not allowed, or there is no client_id")
+        return oauth2.by_certificate(call.service, form["client_id"], certificate)
+    client = _client(call, form)
+    if "client_secret_basic" not in allowed or client is None:
+        raise AuthenticationFailed("the client has shown neither certificate nor secret, or none that is allowed")
+    credential = {"id": client[0], "secret": client[1]}
+    wanted = {"identity": {"methods": ["application_credential"], "application_credential": credential}}
+    with slowed(call, [client[0]]):
+        return auth.authenticate(call.service, wanted, catalog=False)
 
 
 _UNKEPT = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749, section 5.1

@@ -181,6 +181,8 @@ def _described(
     }
     if claims.identity_provider_id is not None:
         body["user"]["OS-FEDERATION"] = _federation(conn, claims)
+    if claims.thumbprint is not None:
+        body["oauth2_credential"] = {"x5t#S256": claims.thumbprint}
     trust = _checked_trust(service, conn, claims, body)
     if claims.unscoped:
         return body

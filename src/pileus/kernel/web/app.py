@@ -17,7 +17,7 @@ import falcon
 import orjson
 import sqlalchemy as sa
 
-from pileus.kernel import access_rules, clock, ids, metrics
+from pileus.kernel import access_rules, client_certificates, clock, ids, metrics
 from pileus.kernel.access_rules import AccessRule
 from pileus.kernel.bus import BusTimeout, BusUnavailable
 from pileus.kernel.context import Context
@@ -129,7 +129,18 @@ class Application:
             context = found
             if context.access_rules is not None and "service" not in context.service_roles:
                 self._confine(req, context.access_rules)
+            if context.thumbprint is not None and "service" not in context.service_roles:
+                self._check_bound(req, context.thumbprint)
         return context.with_request(req.context.request_id, req.context.global_request_id or context.global_request_id)
+
+    def _check_bound(self, req: falcon.Request, thumbprint: str) -> None:
+        """Refuse a token that is bound to a certificate (RFC 8705) unless the client has shown it. Raises Unauthorized.
+
+        Requests that another service makes for the caller pass: there it was checked.
+        """
+        header = self.service.config.api.client_certificate_header
+        if not client_certificates.is_shown(thumbprint, req.env.get(ASSERTION_KEY) or {}, header):
+            raise Unauthorized
 
     def _confine(self, req: falcon.Request, rules: Sequence[AccessRule]) -> None:
         """Refuse a request that the rules of the caller's application credential do not name.

@@ -18,6 +18,8 @@ def check(attempt: Attempt, section: Section) -> Who:
         raise Forbidden("A token of a trust cannot be used to get another token.")
     if claims.access_token_id is not None:
         raise Forbidden("A token of OAuth 1.0 cannot be used to get another token.")
+    if claims.thumbprint is not None:
+        raise Forbidden("A token that is bound to a certificate cannot be used to get another token.")
     if "ec2credential" in claims.methods:
         raise Forbidden("A token of an EC2 credential cannot be used to get another token.")
     if not claims.unscoped and not attempt.service.options.allow_rescope_scoped_token:
@@ -35,6 +37,5 @@ def check(attempt: Attempt, section: Section) -> Who:
         application_credential_id=claims.application_credential_id,
         identity_provider_id=claims.identity_provider_id,
         protocol_id=claims.protocol_id,
-        thumbprint=claims.thumbprint,
         proved_at=attempt.began,
     )
