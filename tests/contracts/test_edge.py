@@ -283,35 +283,49 @@ def test_forwarded_headers_of_a_trusted_proxy_count(port):
 
 
 _SAID = ("OIDC-sub: bob", "OIDC_CLAIM_email: b\u00f6b@x", "remote_user: bob", "X-Other: kept", "Shib-A: 1")
+_SECRET = "abcdefgh12345678"
+_VOUCHER = f"X-Assertion: {_SECRET} OIDC- Remote-User SHIB-"
+_TRUSTED = {"trusted_proxies": ["127.0.0.1"], "assertion_secret": _SECRET}
 
 
-@pytest.mark.parametrize("api", [{}, {"trusted_proxies": ["10.0.0.0/8"]}])
+def _seen(port, *headers):
+    """What a service is told apart from headers, and those of the headers that it still sees."""
+    _, _, body = get(port, "/served/v1/echo", *headers)
+    seen = json.loads(body)
+    return seen["assertion"], {name for name in seen["headers"] if name.startswith(("oidc", "remote", "shib", "x-other", "x-ass"))}
+
+
+@pytest.mark.parametrize("api", [{}, {"trusted_proxies": ["10.0.0.0/8"], "assertion_secret": _SECRET}, {"trusted_proxies": ["127.0.0.1"]}])
 def test_assertions_of_anybody_are_dropped(port, api):
-    _, _, body = get(port, "/served/v1/echo", *_SAID, "X-Forwarded-For: 10.0.0.1", "Forwarded: for=10.0.0.1")
-    seen = json.loads(body)
-    assert seen["assertion"] == {}
-    assert {name for name in seen["headers"] if name.startswith(("oidc", "remote", "shib", "x-other"))} == {"x-other"}
+    for voucher in (_VOUCHER, "X-Assertion:  OIDC-", "X-Assertion:", "X-Nothing: x"):
+        assert _seen(port, *_SAID, voucher, "X-Forwarded-For: 10.0.0.1", "Forwarded: for=10.0.0.1") == ({}, {"x-other"})
 
 
-@pytest.mark.parametrize("api", [{"trusted_proxies": ["127.0.0.1"]}])
+@pytest.mark.parametrize("api", [_TRUSTED])
 def test_assertions_of_a_trusted_proxy_are_handed_over_apart_from_headers(port):
-    _, _, body = get(port, "/served/v1/echo", *_SAID)
-    seen = json.loads(body)
-    assert seen["assertion"] == {"HTTP_OIDC_SUB": "bob", "HTTP_OIDC_CLAIM_EMAIL": "b\u00f6b@x", "HTTP_REMOTE_USER": "bob", "HTTP_SHIB_A": "1"}
-    assert {name for name in seen["headers"] if name.startswith(("oidc", "remote", "shib", "x-other"))} == {"x-other"}
+    said = {"HTTP_OIDC_SUB": "bob", "HTTP_OIDC_CLAIM_EMAIL": "b\u00f6b@x", "HTTP_REMOTE_USER": "bob", "HTTP_SHIB_A": "1"}
+    assert _seen(port, *_SAID, _VOUCHER) == (said, {"x-other"})
 
 
-@pytest.mark.parametrize("api", [{"trusted_proxies": ["127.0.0.1"], "assertion_headers": ["AUTH-", "who"]}])
+@pytest.mark.parametrize("api", [_TRUSTED])
+def test_a_proxy_that_does_not_vouch_for_a_header_has_only_passed_it_on(port):
+    for voucher in ("X-Nothing: x", "X-Assertion: another-secret-1 OIDC-", f"X-Assertion: {_SECRET}", f"X-Assertion: OIDC- {_SECRET}"):
+        assert _seen(port, *_SAID, voucher) == ({}, {"x-other"}), voucher
+    assert _seen(port, *_SAID, _VOUCHER, "X_Assertion: x OIDC-") == ({}, {"x-other"}), "two of them say nothing"
+    assert _seen(port, *_SAID, f"X-Assertion: {_SECRET} remote-user OIDC-s") == ({"HTTP_REMOTE_USER": "bob"}, {"x-other"})
+
+
+@pytest.mark.parametrize("api", [{**_TRUSTED, "assertion_headers": ["AUTH-", "who"]}])
 def test_which_headers_are_assertions_is_an_option(port):
-    _, _, body = get(port, "/served/v1/echo", "Auth-Name: bob", "Who: bob", "Whoever: x", "OIDC-sub: bob")
-    assert json.loads(body)["assertion"] == {"HTTP_AUTH_NAME": "bob", "HTTP_WHO": "bob"}
+    said, _ = _seen(port, "Auth-Name: bob", "Who: bob", "Whoever: x", "OIDC-sub: bob", f"X-Assertion: {_SECRET} AUTH- WHO OIDC-")
+    assert said == {"HTTP_AUTH_NAME": "bob", "HTTP_WHO": "bob"}
 
 
-@pytest.mark.parametrize("api", [{"trusted_proxies": ["127.0.0.1"]}])
+@pytest.mark.parametrize("api", [_TRUSTED])
 def test_what_is_said_twice_is_not_said(port):
     """The client sent one of the two, and the proxy did not take it away."""
-    _, _, body = get(port, "/served/v1/echo", "OIDC_sub: admin", "OIDC-sub: bob", "OIDC-iss: a", "OIDC-iss: b", "OIDC-email: b@x")
-    assert json.loads(body)["assertion"] == {"HTTP_OIDC_EMAIL": "b@x"}
+    said, _ = _seen(port, "OIDC_sub: admin", "OIDC-sub: bob", "OIDC-iss: a", "OIDC-iss: b", "OIDC-email: b@x", _VOUCHER)
+    assert said == {"HTTP_OIDC_EMAIL": "b@x"}
 
 
 @pytest.mark.parametrize("api", [{"public_url": "https://public.example.org/cloud/", "trusted_proxies": ["127.0.0.1"]}])

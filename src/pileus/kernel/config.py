@@ -88,17 +88,24 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ] = ""
     trusted_proxies: Annotated[
         list[str],
-        Doc("Addresses or networks of proxies whose X-Forwarded-* headers count, and what they say of who is asking."),
+        Doc("Addresses or networks of proxies whose X-Forwarded-* headers count."),
     ] = msgspec.field(default_factory=list)
     assertion_headers: Annotated[
         list[str],
         Doc(
             "Headers by which a trusted proxy says who is asking: names, or beginnings of names that end with a dash."
-            " Anybody else's are dropped."
+            " They are dropped unless the proxy vouches for them in the header X-Assertion."
         ),
     ] = msgspec.field(
         default_factory=lambda: ["OIDC-", "MELLON-", "SHIB-", "SSL-CLIENT-", "REMOTE-USER", "REMOTE-DOMAIN"]
     )
+    assertion_secret: Annotated[
+        str,
+        Doc(
+            "With what a trusted proxy vouches for such headers: X-Assertion holds it and the names or beginnings of those that"
+            " the proxy itself has written. Without it nobody's count."
+        ),
+    ] = ""
 
     client_certificate_header: Annotated[
         str,
@@ -115,6 +122,8 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             raise ValueError(f"controller_url {self.controller_url!r} has to begin with http:// or https://")
         if bool(self.certificate) != bool(self.key):
             raise ValueError("certificate and key belong together: one of them is missing")
+        if self.assertion_secret and (len(self.assertion_secret) < 16 or not self.assertion_secret.isalnum()):
+            raise ValueError("assertion_secret has at least 16 characters, letters and digits")
         for text in self.trusted_proxies:
             try:
                 ipaddress.ip_network(text)

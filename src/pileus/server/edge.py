@@ -58,7 +58,7 @@ class Gateway:
         self._streams = Pool(api.stream_threads, "stream")
         self._logins = Pool(os.cpu_count() or 1, "login")
         self._trusted = [ipaddress.ip_network(text) for text in api.trusted_proxies]
-        self._assertions = Assertions(api.assertion_headers)
+        self._assertions = Assertions(api.assertion_headers, api.assertion_secret)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -52,6 +52,7 @@ def test_the_environment_stands_above_the_file_and_overrides_above_both(tmp_path
         ("[api]\nthreads = 0", "threads"),
         ('[api]\nendpoints = "port"', "endpoints"),
         ('[api]\ntrusted_proxies = ["10.0.0.0/33"]', "trusted_proxies"),
+        ('[api]\nassertion_secret = "short"', "assertion_secret"),
         ('[api]\npublic_url = "cloud.example.org"', "public_url"),
         ('[api]\ncertificate = "/etc/x.pem"', "key"),
         ('[bus]\nurl = "redis://host"', "amqp://"),
