@@ -122,8 +122,9 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             raise ValueError(f"controller_url {self.controller_url!r} has to begin with http:// or https://")
         if bool(self.certificate) != bool(self.key):
             raise ValueError("certificate and key belong together: one of them is missing")
-        if self.assertion_secret and (len(self.assertion_secret) < 16 or not self.assertion_secret.isalnum()):
-            raise ValueError("assertion_secret has at least 16 characters, letters and digits")
+        secret = self.assertion_secret
+        if secret and (len(secret) < 16 or not all("!" <= letter <= "~" for letter in secret)):
+            raise ValueError("assertion_secret has at least 16 characters, ASCII without spaces")
         for text in self.trusted_proxies:
             try:
                 ipaddress.ip_network(text)

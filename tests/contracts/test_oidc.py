@@ -1,0 +1,232 @@
+"""People of an OpenID provider log in: a provider, Apache with mod_auth_openidc as docs/operate/federation.md has it, a real listener."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import threading
+
+import pytest
+import requests
+
+from pileus.kernel.certificates import Authority
+from pileus.server.edge import Gateway
+from pileus.server.listener import make_server
+from tests.api.identity.world import Identity
+from tests.oidc import CLIENT, SECRET, Apache, Provider, free_port
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+PAGE = (TOP / "docs/operate/federation.md").read_text()
+OPENSTACK = TOP / ".build/clients/bin/openstack"
+DASHBOARD = "https://cloud.example.org/dashboard/auth/websso/"
+AUTH = "/v3/OS-FEDERATION/identity_providers/corporate/protocols/openid/auth"
+
+
+def block(kind):
+    """The one piece of the page that is written in this language."""
+    (found,) = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[:1]
+    return found
+
+
+@contextlib.contextmanager
+def listening(identity):
+    """The identity service at a free port of loopback, behind the edge; gives the port."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    gateway = Gateway({"/identity": identity.client.app}, identity.service.config)
+    server = make_server(gateway, identity.service.config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        gateway.close()
+        listener.close()
+
+
+class Cloud:
+    """Identity behind Apache, with an identity provider as the page has it."""
+
+    def __init__(self, identity, provider, apache, url, ca):
+        self.identity, self.provider, self.apache, self.url, self.ca = identity, provider, apache, url, ca
+
+    def browser(self):
+        found = requests.Session()
+        found.verify = self.ca
+        found.trust_env = False
+        return found
+
+    def log_in(self, browser, path, name, password, **headers):
+        """Follow the way through the provider's form; what comes at its end. `headers` go with every request."""
+        form = browser.get(self.url + path, headers=headers, timeout=30)
+        assert form.url.startswith(self.provider.issuer), (form.status_code, form.text, self.apache.log())
+        fields = {key: html.unescape(value) for key, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form.text)}
+        return browser.post(f"{self.provider.issuer}/login", data={**fields, "username": name, "password": password}, headers=headers, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    home = tmp_path_factory.mktemp("oidc")
+    (home / "pileus.toml").write_text(block("toml"))
+    identity = Identity(home=home)
+    port = free_port()
+    url = f"https://localhost:{port}"
+    authority = Authority.make()
+    key, chain = authority.server("localhost", ["localhost"])
+    (home / "both.pem").write_bytes(key + chain)
+    with Provider(home / "both.pem") as provider, Apache(port) as apache, listening(identity) as behind:
+        for name, content in (("cloud.key", key), ("cloud.pem", chain), ("ca.pem", authority.pem)):
+            (apache.folder / name).write_bytes(content)
+        (apache.folder / "cloud.key").chmod(0o600)
+        bundle = f"OIDCCABundlePath {apache.folder}/ca.pem\n"
+        apache.start(bundle + adapted(block("apache"), port, behind, provider, apache.folder))
+        prepare(identity, provider, url)
+        yield Cloud(identity, provider, apache, url, str(apache.folder / "ca.pem"))
+    identity.client.close()
+
+
+def adapted(configuration, port, behind, provider, folder):
+    """What the page writes, with the addresses of this test."""
+    for there, here in (
+        ("*:443", f"127.0.0.1:{port}"),
+        ("ServerName cloud.example.org", "ServerName localhost"),
+        ("https://cloud.example.org", f"https://localhost:{port}"),
+        ("https://idp.example.org", provider.issuer),
+        ("http://127.0.0.1:5000", f"http://127.0.0.1:{behind}"),
+        ("/etc/ssl/private", str(folder)),
+    ):
+        assert there in configuration, there
+        configuration = configuration.replace(there, here)
+    return configuration
+
+
+def prepare(identity, provider, url):
+    """The provider, its mapping and its groups, as the page makes them."""
+    rules = json.loads(re.search(r"rules.json <<'EOF'\n(.*?)\nEOF", PAGE, re.DOTALL).group(1))
+    body = {"enabled": True, "remote_ids": [provider.issuer]}
+    identity("PUT", "/OS-FEDERATION/identity_providers/corporate", {"identity_provider": body}, ok=201)
+    identity("PUT", "/OS-FEDERATION/mappings/corporate", {"mapping": {"rules": rules}}, ok=201)
+    identity("PUT", "/OS-FEDERATION/identity_providers/corporate/protocols/openid", {"protocol": {"mapping_id": "corporate"}}, ok=201)
+    group, project = identity.make("group", name="staff"), identity.make("project", name="work")
+    identity.grant("member", group=group["id"], project=project["id"])
+    for endpoint in identity("GET", "/endpoints").json["endpoints"]:
+        changed = endpoint["url"].replace("http://c", url)
+        identity("PATCH", f"/endpoints/{endpoint['id']}", {"endpoint": {"url": changed}}, ok=200)
+
+
+def rescoped(cloud, token):
+    """A token for the project, by the way through Apache that any client goes."""
+    scope = {"project": {"name": "work", "domain": {"id": "default"}}}
+    auth = {"auth": {"identity": {"methods": ["token"], "token": {"id": token}}, "scope": scope}}
+    return cloud.browser().post(f"{cloud.url}/v3/auth/tokens", json=auth, timeout=30)
+
+
+def test_a_person_logs_in_by_the_code_flow(cloud):
+    browser = cloud.browser()
+    answer = cloud.log_in(browser, AUTH, "alice", "alice-pw")
+    assert answer.status_code == 201, (answer.text, cloud.apache.log())
+    user = answer.json()["token"]["user"]
+    assert (user["name"], len(user["OS-FEDERATION"]["groups"])) == ("alice", 1)
+    scoped = rescoped(cloud, answer.headers["X-Subject-Token"])
+    assert [role["name"] for role in scoped.json()["token"]["roles"]] == ["member", "reader"]
+    token = scoped.headers["X-Subject-Token"]
+    listed = browser.get(f"{cloud.url}/v3/auth/projects", headers={"X-Auth-Token": token}, timeout=30).json()
+    assert [project["name"] for project in listed["projects"]] == ["work"]
+    assert listed["links"]["self"] == f"{cloud.url}/v3/auth/projects"
+    again = browser.get(cloud.url + AUTH, timeout=30)
+    assert (again.status_code, again.json()["token"]["user"]["id"]) == (201, user["id"]), "the session at Apache goes on"
+
+
+def test_a_wrong_password_leads_nowhere(cloud):
+    assert cloud.log_in(cloud.browser(), AUTH, "alice", "wrong").status_code == 401
+
+
+def test_names_with_letters_of_all_kinds(cloud):
+    answer = cloud.log_in(cloud.browser(), AUTH, "bob", "bob-pw")
+    user = answer.json()["token"]["user"]
+    assert (user["name"], user["OS-FEDERATION"]["groups"]) == ("böb", []), cloud.apache.log()
+
+
+@pytest.mark.parametrize("path", ["/v3/auth/OS-FEDERATION/websso/openid", "/identity/v3/auth/OS-FEDERATION/identity_providers/corporate/protocols/openid/websso"])
+def test_a_dashboard_gets_a_token_by_the_browser(cloud, path):
+    answer = cloud.log_in(cloud.browser(), f"{path}?origin={DASHBOARD}", "alice", "alice-pw")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8"), answer.text
+    assert f'action="{DASHBOARD}"' in answer.text
+    token = re.search(r'name="token" value="([^"]+)"', answer.text).group(1)
+    assert rescoped(cloud, token).status_code == 201
+
+
+def test_an_access_token_is_enough(cloud):
+    browser = cloud.browser()
+    grant = {"grant_type": "password", "username": "alice", "password": "alice-pw", "client_id": CLIENT, "client_secret": SECRET}
+    token = browser.post(f"{cloud.provider.issuer}/token", data=grant, timeout=30).json()["access_token"]
+    answer = browser.post(cloud.url + AUTH, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    assert (answer.status_code, answer.json()["token"]["user"]["name"]) == (201, "alice"), cloud.apache.log()
+    refused = cloud.browser().post(cloud.url + AUTH, headers={"Authorization": "Bearer rubbish"}, allow_redirects=False, timeout=30)
+    assert refused.status_code == 401
+
+
+LIES = {
+    "OIDC-sub": "u-1",
+    "OIDC-preferred_username": "alice",
+    "OIDC-email": "alice@example.org",
+    "OIDC-groups": "staff",
+    "OIDC-iss": "{issuer}",
+}
+LIES |= {name.replace("-", "_"): value for name, value in LIES.items()}
+
+
+@pytest.mark.parametrize("voucher", [{}, {"X-Assertion": "wrong-secret-0123456 OIDC-"}, {"X-Assertion": "change-me-0123456789 OIDC-"}])
+def test_headers_of_a_client_count_for_nothing_where_apache_protects_nothing(cloud, voucher):
+    """Even to who has got hold of the secret: Apache takes X-Assertion away."""
+    headers = {name: value.format(issuer=cloud.provider.issuer) for name, value in LIES.items()} | voucher
+    section = {"identity_provider": "corporate", "protocol": "openid"}
+    auth = {"auth": {"identity": {"methods": ["mapped"], "mapped": section}}}
+    answer = cloud.browser().post(f"{cloud.url}/v3/auth/tokens", json=auth, headers=headers, timeout=30)
+    assert answer.status_code == 401
+    other = cloud.browser().get(f"{cloud.url}{AUTH.replace('openid', 'saml2')}", headers=headers, timeout=30)
+    assert other.status_code == 401
+
+
+def test_headers_of_a_client_do_not_change_who_has_logged_in(cloud):
+    headers = {name: value.format(issuer=cloud.provider.issuer) for name, value in LIES.items()}
+    answer = cloud.log_in(cloud.browser(), AUTH, "bob", "bob-pw", **headers)
+    assert answer.status_code == 201, (answer.text, cloud.apache.log())
+    assert answer.json()["token"]["user"]["name"] == "böb"
+    assert answer.json()["token"]["user"]["OS-FEDERATION"]["groups"] == []
+
+
+@pytest.mark.parametrize("kind", ["v3oidcpassword", "v3oidcaccesstoken"])
+def test_the_stock_client_logs_in(cloud, kind):
+    assert OPENSTACK.exists(), "`make install` with the argument test installs it"
+    options = {
+        "auth-type": kind,
+        "auth-url": f"{cloud.url}/v3",
+        "identity-provider": "corporate",
+        "protocol": "openid",
+        "project-name": "work",
+        "project-domain-name": "Default",
+        "cacert": cloud.ca,
+    }
+    if kind == "v3oidcpassword":
+        found = f"{cloud.provider.issuer}/.well-known/openid-configuration"
+        options |= {"client-id": CLIENT, "client-secret": SECRET, "discovery-endpoint": found, "username": "alice", "password": "alice-pw"}
+    else:
+        options["access-token"] = cloud.provider.access_token("alice")
+    command = [str(OPENSTACK), *(part for name, value in options.items() for part in (f"--os-{name}", value))]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OS_") and "proxy" not in name.lower() and name != "PYTHONPATH"}
+    done = subprocess.run([*command, "token", "issue", "-f", "json"], capture_output=True, text=True, env=clean, timeout=120)
+    assert done.returncode == 0, done.stderr + cloud.apache.log()
+    issued = json.loads(done.stdout)
+    shown = cloud.identity.validate(issued["id"]).json["token"]
+    assert (shown["user"]["name"], shown["project"]["id"]) == ("alice", issued["project_id"])
+    assert shown["user"]["OS-FEDERATION"]["identity_provider"] == {"id": "corporate"}
