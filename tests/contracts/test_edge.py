@@ -324,6 +324,7 @@ def test_which_headers_are_assertions_is_an_option(port):
 @pytest.mark.parametrize("api", [_TRUSTED])
 def test_what_is_said_twice_is_not_said(port):
     """The client sent one of the two, and the proxy did not take it away."""
+    assert _seen(port, "OIDC-sub: (null)", "OIDC-email:", _VOUCHER)[0] == {}, "nothing has been said"
     said, _ = _seen(port, "OIDC_sub: admin", "OIDC-sub: bob", "OIDC-iss: a", "OIDC-iss: b", "OIDC-email: b@x", _VOUCHER)
     assert said == {"HTTP_OIDC_EMAIL": "b@x"}
 

@@ -15,7 +15,7 @@ import threading
 import pytest
 import requests
 
-from pileus.kernel.certificates import Authority
+from pileus.kernel.certificates import Authority, new_request
 from pileus.server.edge import Gateway
 from pileus.server.listener import make_server
 from tests.api.identity.world import Identity
@@ -28,10 +28,10 @@ DASHBOARD = "https://cloud.example.org/dashboard/auth/websso/"
 AUTH = "/v3/OS-FEDERATION/identity_providers/corporate/protocols/openid/auth"
 
 
-def block(kind):
-    """The one piece of the page that is written in this language."""
-    (found,) = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[:1]
-    return found
+def block(kind, number=0):
+    """A piece of the page that is written in this language."""
+    found = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    return found[number]
 
 
 @contextlib.contextmanager
@@ -56,8 +56,8 @@ def listening(identity):
 class Cloud:
     """Identity behind Apache, with an identity provider as the page has it."""
 
-    def __init__(self, identity, provider, apache, url, ca):
-        self.identity, self.provider, self.apache, self.url, self.ca = identity, provider, apache, url, ca
+    def __init__(self, identity, provider, apache, url, ca, clients):
+        self.identity, self.provider, self.apache, self.url, self.ca, self.clients = identity, provider, apache, url, ca, clients
 
     def browser(self):
         found = requests.Session()
@@ -84,13 +84,15 @@ def cloud(tmp_path_factory):
     key, chain = authority.server("localhost", ["localhost"])
     (home / "both.pem").write_bytes(key + chain)
     with Provider(home / "both.pem") as provider, Apache(port) as apache, listening(identity) as behind:
-        for name, content in (("cloud.key", key), ("cloud.pem", chain), ("ca.pem", authority.pem)):
+        clients = Authority.make()
+        for name, content in (("cloud.key", key), ("cloud.pem", chain), ("ca.pem", authority.pem), ("clients.pem", clients.pem)):
             (apache.folder / name).write_bytes(content)
         (apache.folder / "cloud.key").chmod(0o600)
         bundle = f"OIDCCABundlePath {apache.folder}/ca.pem\n"
-        apache.start(bundle + adapted(block("apache"), port, behind, provider, apache.folder))
+        whole = block("apache").replace("    OIDCProviderMetadataURL", block("apache", 1) + "    OIDCProviderMetadataURL", 1)
+        apache.start(bundle + adapted(whole, port, behind, provider, apache.folder))
         prepare(identity, provider, url)
-        yield Cloud(identity, provider, apache, url, str(apache.folder / "ca.pem"))
+        yield Cloud(identity, provider, apache, url, str(apache.folder / "ca.pem"), clients)
     identity.client.close()
 
 
@@ -205,6 +207,15 @@ def test_headers_of_a_client_do_not_change_who_has_logged_in(cloud):
     assert answer.json()["token"]["user"]["OS-FEDERATION"]["groups"] == []
 
 
+def stock(cloud, options, *arguments):
+    """What the stock client answers."""
+    command = [str(OPENSTACK), *(part for name, value in options.items() for part in (f"--os-{name}", value))]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OS_") and "proxy" not in name.lower() and name != "PYTHONPATH"}
+    done = subprocess.run([*command, *arguments, "-f", "json"], capture_output=True, text=True, env=clean, timeout=120)
+    assert done.returncode == 0, done.stderr + cloud.apache.log()
+    return json.loads(done.stdout)
+
+
 @pytest.mark.parametrize("kind", ["v3oidcpassword", "v3oidcaccesstoken"])
 def test_the_stock_client_logs_in(cloud, kind):
     assert OPENSTACK.exists(), "`make install` with the argument test installs it"
@@ -222,11 +233,61 @@ def test_the_stock_client_logs_in(cloud, kind):
         options |= {"client-id": CLIENT, "client-secret": SECRET, "discovery-endpoint": found, "username": "alice", "password": "alice-pw"}
     else:
         options["access-token"] = cloud.provider.access_token("alice")
-    command = [str(OPENSTACK), *(part for name, value in options.items() for part in (f"--os-{name}", value))]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("OS_") and "proxy" not in name.lower() and name != "PYTHONPATH"}
-    done = subprocess.run([*command, "token", "issue", "-f", "json"], capture_output=True, text=True, env=clean, timeout=120)
-    assert done.returncode == 0, done.stderr + cloud.apache.log()
-    issued = json.loads(done.stdout)
+    issued = stock(cloud, options, "token", "issue")
     shown = cloud.identity.validate(issued["id"]).json["token"]
     assert (shown["user"]["name"], shown["project"]["id"]) == ("alice", issued["project_id"])
     assert shown["user"]["OS-FEDERATION"]["identity_provider"] == {"id": "corporate"}
+
+
+# Client certificates ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def robot(cloud, tmp_path_factory):
+    """A user of the cloud with a certificate: (user, options of the stock client, file with certificate, file with key)."""
+    who, project, _token = cloud.identity.member("robot")
+    cloud.identity("PATCH", f"/users/{who['id']}", {"user": {"default_project_id": project["id"]}}, ok=200)
+    rules = [{"local": [{"user": {"id": "{0}"}}], "remote": [{"type": "SSL_CLIENT_SUBJECT_DN_CN"}]}]
+    cloud.identity("PUT", "/OS-FEDERATION/mappings/oauth2_mapping", {"mapping": {"rules": rules}}, ok=201)
+    folder = tmp_path_factory.mktemp("robot")
+    key, request = new_request("robot")
+    (folder / "key.pem").write_bytes(key)
+    (folder / "cert.pem").write_bytes(cloud.clients.client(who["id"], request, 1).pem)
+    options = {
+        "auth-type": "v3oauth2mtlsclientcredential",
+        "auth-url": f"{cloud.url}/v3",
+        "oauth2-endpoint": f"{cloud.url}/v3/OS-OAUTH2/token",
+        "oauth2-client-id": who["id"],
+        "cacert": cloud.ca,
+        "cert": str(folder / "cert.pem"),
+        "key": str(folder / "key.pem"),
+    }
+    return who, options, (options["cert"], options["key"])
+
+
+def bound_token(cloud, who, shown):
+    form = {"grant_type": "client_credentials", "client_id": who["id"]}
+    return cloud.browser().post(f"{cloud.url}/v3/OS-OAUTH2/token", data=form, cert=shown, timeout=30)
+
+
+def test_the_stock_client_works_with_a_certificate(cloud, robot):
+    who, options, _shown = robot
+    found = stock(cloud, options, "user", "show", who["id"])
+    assert (found["id"], found["name"]) == (who["id"], "robot")
+
+
+def test_a_token_is_bound_to_the_certificate_that_apache_has_checked(cloud, robot):
+    who, _options, shown = robot
+    answer = bound_token(cloud, who, shown)
+    assert answer.status_code == 200, (answer.text, cloud.apache.log())
+    headers = {"X-Auth-Token": answer.json()["access_token"]}
+    here = f"{cloud.url}/identity/v3/auth/projects"
+    assert cloud.browser().get(here, headers=headers, cert=shown, timeout=30).status_code == 200
+    assert cloud.browser().get(here, headers=headers, timeout=30).status_code == 401
+    forged = {**headers, "SSL-Client-Cert": pathlib.Path(shown[0]).read_text().replace("\n", " "), "X-Assertion": "change-me-0123456789 SSL-Client-Cert"}
+    assert cloud.browser().get(here, headers=forged, timeout=30).status_code == 401
+
+
+def test_without_a_certificate_nobody_is_a_client(cloud, robot):
+    who, _options, _shown = robot
+    assert bound_token(cloud, who, None).status_code == 401

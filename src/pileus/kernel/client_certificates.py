@@ -15,14 +15,11 @@ from urllib.parse import unquote
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _LONGEST = 32 << 10
-_NONE = ("", "(null)")
-"""What proxies write where there is no certificate."""
 
 
 def told(assertion: Mapping[str, str], header: str) -> str | None:
     """What a trusted proxy says in this header; None when the client has shown nothing."""
-    text = assertion.get("HTTP_" + header.upper().replace("-", "_"), "").strip() if header else ""
-    return None if text in _NONE else text
+    return assertion.get("HTTP_" + header.upper().replace("-", "_"), "").strip() or None
 
 
 def der(text: str) -> bytes:

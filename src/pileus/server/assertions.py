@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 
 _log = logging.getLogger(__name__)
 _VOUCHER = "X-ASSERTION"
+_NOTHING = ("", "(null)")
+"""What proxies write where they have nothing to say."""
 
 
 class _Names:
@@ -61,8 +63,7 @@ class Assertions:
             found[key] = _text(value)
         for key in twice:
             _log.warning("a trusted proxy sent %s twice: neither counts", key)
-            del found[key]
-        return found
+        return {key: text for key, text in found.items() if key not in twice and text not in _NOTHING}
 
     def _vouched(self, vouchers: Sequence[bytes]) -> _Names:
         if not self._secret or len(vouchers) != 1:
