@@ -15,12 +15,14 @@ from .tables import federated_memberships, federated_users, groups, users
 def owner(conn: sa.Connection, provider_id: str, protocol_id: str, unique_id: str) -> Record | None:
     """(user_id, display_name) of who has this identity."""
     table = federated_users
-    query = sa.select(table.c.user_id, table.c.display_name).where(
+    query = sa.select(table.c.user_id, table.c.display_name, table.c.unique_id).where(
         table.c.identity_provider_id == provider_id,
         table.c.protocol_id == protocol_id,
         table.c.unique_id == unique_id,
     )
-    return conn.execute(query).first()
+    row = conn.execute(query).first()
+    # A database that was made without a binary collation finds "Alice" for "alice": another person.
+    return row if row is not None and row.unique_id == unique_id else None
 
 
 def of_user(conn: sa.Connection, user_id: str) -> list[dict[str, Any]]:
