@@ -221,6 +221,20 @@ def test_domains_of_users_and_projects_since_schema_2(identity):
     assert project["domain_id"] == acme["id"]
 
 
+def test_a_user_who_needs_another_method_too_gets_a_receipt(identity):
+    federate(identity)
+    user = login(identity).json["token"]["user"]["id"]
+    options = {"multi_factor_auth_enabled": True, "multi_factor_auth_rules": [["mapped", "password"]]}
+    identity("PATCH", f"/users/{user}", {"user": {"options": options, "password": "second"}}, ok=200)
+    first = login(identity)
+    assert (first.status, "openstack-auth-receipt" in first.headers, "x-subject-token" in first.headers) == (401, True, False)
+    both = {"methods": ["mapped", "password"], "mapped": {"identity_provider": "idp", "protocol": "openid"}}
+    both["password"] = {"user": {"id": user, "password": "second"}}
+    assert identity("POST", "/auth/tokens", {"auth": {"identity": both}}, token=None, assertion=ALICE).status == 201
+    both["password"]["user"]["password"] = "wrong"
+    assert identity("POST", "/auth/tokens", {"auth": {"identity": both}}, token=None, assertion=ALICE).status == 401
+
+
 # What ends rights ------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from .failures import accounts_of, slowed
 operations = Operations()
 
 JSON = "application/json"
-_RECEIPT = "Openstack-Auth-Receipt"
+RECEIPT = "Openstack-Auth-Receipt"
 
 _DOMAIN = {"type": "object", "properties": {"id": {"type": "string"}, "name": {"type": "string"}}}
 _USER = {
@@ -120,7 +120,7 @@ _AUTH = {
     summary="Authenticate and get a token",
 )
 def issue_token(call: Call) -> Reply:
-    wanted, receipt = call.body["auth"], call.headers.get(_RECEIPT)
+    wanted, receipt = call.body["auth"], call.headers.get(RECEIPT)
     catalog = "nocatalog" not in call.query
     try:
         with slowed(call, accounts_of(wanted["identity"])):
@@ -133,7 +133,7 @@ def issue_token(call: Call) -> Reply:
                 signed=signed_request(call),
             )
     except MoreMethodsNeeded as part:
-        return Reply(part.body, status=401, headers={_RECEIPT: part.receipt})
+        return Reply(part.body, status=401, headers={RECEIPT: part.receipt})
     return _token_reply(issued.token, issued.json)
 
 

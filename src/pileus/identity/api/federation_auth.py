@@ -9,11 +9,13 @@ import base64
 import hashlib
 from html import escape
 
-from pileus.identity.errors import invalid
+from pileus.identity.errors import MoreMethodsNeeded, invalid
 from pileus.identity.logic import auth, federated_users
 from pileus.identity.logic.auth import Issued
 from pileus.kernel.errors import Unauthorized
 from pileus.kernel.web import Call, Operations, Reply
+
+from .auth import RECEIPT
 
 operations = Operations()
 
@@ -34,7 +36,10 @@ def _issue(call: Call, provider_id: str, protocol_id: str) -> Issued:
     "POST", _AUTH, public=_PUBLIC, status=201, raw=True, summary="Get an unscoped token by an identity provider"
 )
 def authenticate(call: Call) -> Reply:
-    issued = _issue(call, call.params["idp_id"], call.params["protocol_id"])
+    try:
+        issued = _issue(call, call.params["idp_id"], call.params["protocol_id"])
+    except MoreMethodsNeeded as part:
+        return Reply(part.body, status=401, headers={RECEIPT: part.receipt})
     headers = {"X-Subject-Token": issued.token, "Vary": "X-Auth-Token", "Cache-Control": "no-store"}
     return Reply(issued.json, headers=headers, content_type="application/json")
 

@@ -24,7 +24,7 @@ from pileus.kernel.db import is_deadlock, is_unique_violation
 from pileus.kernel.errors import Forbidden, Unavailable
 from pileus.kernel.service import Service
 
-from . import mapping_rules, mappings
+from . import compliance, mapping_rules, mappings
 from . import state as state_module
 from .federation import required_protocol, required_provider
 from .mapping_rules import Assertion, Domain, Mapped, Project, canonical
@@ -201,7 +201,7 @@ def _settle(
     domain_id = source.provider.domain_id
     if source.mapping.schema_version != "1.0" and mapped.user.domain is not None:
         domain_id = _domain_id(conn, mapped.user.domain)
-    user_id, renamed = _user(conn, source, person, domain_id, now)
+    user_id, renamed = _user(service, conn, source, person, domain_id, now)
     wanted = _group_ids(conn, source, mapped)
     before = store.memberships(conn, user_id, source.provider.id)
     store.replace_memberships(conn, user_id, source.provider.id, wanted, now + _lifetime(service, source))
@@ -242,7 +242,9 @@ def derived_id(domain_id: str, provider_id: str, unique_id: str) -> str:
     return hashlib.sha256(f"{domain_id}\0{provider_id}\0{unique_id}".encode()).hexdigest()
 
 
-def _user(conn: sa.Connection, source: Source, person: _Person, domain_id: str, now: dt.datetime) -> tuple[str, bool]:
+def _user(
+    service: Service, conn: sa.Connection, source: Source, person: _Person, domain_id: str, now: dt.datetime
+) -> tuple[str, bool]:
     """(id, whether the name has changed) of the user, who is made at the first login."""
     provider_id, protocol_id = source.provider.id, source.protocol.id
     own_id = derived_id(domain_id, provider_id, person.unique_id)
@@ -267,6 +269,7 @@ def _user(conn: sa.Connection, source: Source, person: _Person, domain_id: str, 
                 options={},
                 extra={"email": person.email} if person.email else {},
                 created_at=now,
+                **compliance.of_new_user(service, None, {}, now),
             )
         )
     store.add(conn, own_id, provider_id, protocol_id, person.unique_id, person.name)
