@@ -18,6 +18,7 @@ import jsonschema
 import orjson
 from oauthlib.oauth1 import Client
 
+from pileus.kernel.web.call import ASSERTION_KEY
 from tests.api.identity.world import PASSWORD, Identity
 
 TEXTS = [
@@ -44,8 +45,12 @@ QUERIES = [
 TOKENS = ["", " ", "garbage", "\xff\xfe\xfd", "gAAAAAB", "gAAAAA" + "A" * 200, "." * 3, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", "x" * 70_000, "a b", "Bearer x"]
 NAMED = {
     "trustor_user_id": "user_id", "trustee_user_id": "user_id", "default_project_id": "project_id", "parent_id": "project_id", "tenant_id": "project_id", "id": "user_id",
-    "prior_role_id": "role_id", "implied_role_id": "role_id", "parent_region_id": "region_id",
+    "prior_role_id": "role_id", "implied_role_id": "role_id", "parent_region_id": "region_id", "idp_id": "identity_provider_id",
 }  # fmt: skip
+RULES = [{"local": [{"user": {"name": "{0}"}, "groups": "{1}", "domain": {"id": "default"}}], "remote": [{"type": "OIDC-name"}, {"type": "OIDC-groups"}]}]
+"""Of a mapping: their form is checked by code and not by a schema."""
+ASSERTIONS = [{"HTTP_OIDC_NAME": "ann", "HTTP_OIDC_GROUPS": "fuzzed"}, {"HTTP_OIDC_NAME": "x" * 300, "HTTP_OIDC_GROUPS": ";;"}, {"HTTP_REMOTE_USER": "\x00"}, {"HTTP_SSL_CLIENT_CERT": "MAAA"}]
+"""What a trusted proxy says."""
 FAULT = {
     "type": "object",
     "properties": {
@@ -69,6 +74,7 @@ class Request:
     who: str
     headers: dict[str, str]
     body: bytes
+    assertion: dict[str, str] | None = None
 
     def __str__(self) -> str:
         return f"{self.who}: {self.method} {self.target[:300]} {({k: v[:60] for k, v in self.headers.items()})} {self.body[:600]!r}"
@@ -152,7 +158,8 @@ class Fuzzer:
         if method == "POST" and path.startswith("/v3/OS-OAUTH1/") and path.endswith("_token") and (self.calm or chance() < 0.8):
             body = b"" if self.calm else body
             self.sign(target, headers)
-        return Request(method, path, target, who, headers, body)
+        assertion = ASSERTIONS[0] if self.calm else self.random.choice([None, *ASSERTIONS])
+        return Request(method, path, target, who, headers, body, assertion)
 
     def sign(self, target: str, headers: dict[str, str]) -> None:
         """As a consumer of OAuth 1.0; every now and then with something else in the header."""
@@ -211,6 +218,8 @@ class Fuzzer:
             return pick.choice(schema["enum"])
         if "const" in schema:
             return schema["const"]
+        if name == "rules" and (self.calm or pick.random() < 0.5):
+            return RULES
         kind = schema.get("type", "object" if "properties" in schema else "string")
         kind = pick.choice(kind) if isinstance(kind, list) else kind
         match kind:
@@ -346,6 +355,8 @@ class Fuzzer:
             "wsgi.input": io.BytesIO(request.body),
             "wsgi.errors": io.StringIO(),
         }
+        if request.assertion is not None:
+            environ[ASSERTION_KEY] = request.assertion
         for name, value in request.headers.items():
             key = name.upper().replace("-", "_")
             environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
