@@ -18,7 +18,7 @@ import requests
 from pileus.kernel.certificates import Authority, new_request
 from pileus.server.edge import Gateway
 from pileus.server.listener import make_server
-from tests.api.identity.world import Identity
+from tests.api.identity.world import PASSWORD, Identity
 from tests.oidc import CLIENT, SECRET, Apache, Provider, free_port
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -91,8 +91,9 @@ def cloud(tmp_path_factory):
         bundle = f"OIDCCABundlePath {apache.folder}/ca.pem\n"
         whole = block("apache").replace("    OIDCProviderMetadataURL", block("apache", 1) + "    OIDCProviderMetadataURL", 1)
         apache.start(bundle + adapted(whole, port, behind, provider, apache.folder))
-        prepare(identity, provider, url)
-        yield Cloud(identity, provider, apache, url, str(apache.folder / "ca.pem"), clients)
+        ca = str(apache.folder / "ca.pem")
+        prepare(identity, provider, url, ca, home)
+        yield Cloud(identity, provider, apache, url, ca, clients)
     identity.client.close()
 
 
@@ -111,18 +112,24 @@ def adapted(configuration, port, behind, provider, folder):
     return configuration
 
 
-def prepare(identity, provider, url):
-    """The provider, its mapping and its groups, as the page makes them."""
-    rules = json.loads(re.search(r"rules.json <<'EOF'\n(.*?)\nEOF", PAGE, re.DOTALL).group(1))
-    body = {"enabled": True, "remote_ids": [provider.issuer]}
-    identity("PUT", "/OS-FEDERATION/identity_providers/corporate", {"identity_provider": body}, ok=201)
-    identity("PUT", "/OS-FEDERATION/mappings/corporate", {"mapping": {"rules": rules}}, ok=201)
-    identity("PUT", "/OS-FEDERATION/identity_providers/corporate/protocols/openid", {"protocol": {"mapping_id": "corporate"}}, ok=201)
-    group, project = identity.make("group", name="staff"), identity.make("project", name="work")
-    identity.grant("member", group=group["id"], project=project["id"])
+def prepare(identity, provider, url, ca, folder):
+    """The provider, its mapping and its groups: the page's own commands, given to the stock client."""
+    identity.make("project", name="work")
     for endpoint in identity("GET", "/endpoints").json["endpoints"]:
         changed = endpoint["url"].replace("http://c", url)
         identity("PATCH", f"/endpoints/{endpoint['id']}", {"endpoint": {"url": changed}}, ok=200)
+    assert OPENSTACK.exists(), "`make install` with the argument test installs it"
+    admin = {"OS_AUTH_URL": f"{url}/v3", "OS_USERNAME": "admin", "OS_PASSWORD": PASSWORD, "OS_PROJECT_NAME": "admin", "OS_CACERT": ca}
+    admin |= {"OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_DOMAIN_NAME": "Default", "OS_IDENTITY_API_VERSION": "3"}
+    environment = {**clean(), **admin, "PATH": f"{OPENSTACK.parent}:{os.environ['PATH']}"}
+    commands = block("sh").replace("https://idp.example.org", provider.issuer)
+    done = subprocess.run(["sh", "-e"], input=commands, capture_output=True, text=True, env=environment, cwd=folder, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def clean():
+    """The environment without what would lead clients elsewhere."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("OS_") and "proxy" not in name.lower() and name != "PYTHONPATH"}
 
 
 def rescoped(cloud, token):
@@ -210,15 +217,13 @@ def test_headers_of_a_client_do_not_change_who_has_logged_in(cloud):
 def stock(cloud, options, *arguments):
     """What the stock client answers."""
     command = [str(OPENSTACK), *(part for name, value in options.items() for part in (f"--os-{name}", value))]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("OS_") and "proxy" not in name.lower() and name != "PYTHONPATH"}
-    done = subprocess.run([*command, *arguments, "-f", "json"], capture_output=True, text=True, env=clean, timeout=120)
+    done = subprocess.run([*command, *arguments, "-f", "json"], capture_output=True, text=True, env=clean(), timeout=120)
     assert done.returncode == 0, done.stderr + cloud.apache.log()
     return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("kind", ["v3oidcpassword", "v3oidcaccesstoken"])
 def test_the_stock_client_logs_in(cloud, kind):
-    assert OPENSTACK.exists(), "`make install` with the argument test installs it"
     options = {
         "auth-type": kind,
         "auth-url": f"{cloud.url}/v3",

@@ -191,6 +191,12 @@ def test_a_wrong_mapping_is_refused_with_a_sentence(identity, why):
     assert identity("GET", f"{BASE}/mappings/map").status == 404
 
 
+def test_clients_may_repeat_the_id(identity):
+    assert mapping(identity, id="map").status == 201
+    assert mapping(identity, "other", id="map").status == 400
+    assert mapping(identity, "other", more=1).status == 400
+
+
 def test_an_unknown_schema_version_is_refused(identity):
     refused = mapping(identity, schema_version="9")
     assert (refused.status, message(refused)) == (400, "Invalid mapping: schema_version is one of 1.0, 2.0, not '9'.")

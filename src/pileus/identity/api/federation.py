@@ -27,7 +27,7 @@ _CHANGEABLE = {
 }
 _MAPPING_ID = {"type": "string", "minLength": 1, "maxLength": 64}
 _ATTRIBUTE = {"type": ["string", "null"], "maxLength": 255}
-_RULES = {"rules": {"type": "array"}, "schema_version": {"type": ["string", "null"]}}
+_RULES = {"id": _MAPPING_ID, "rules": {"type": "array"}, "schema_version": {"type": ["string", "null"]}}
 
 
 def _strict(

@@ -17,6 +17,7 @@ from pileus.kernel.db import is_unique_violation
 from pileus.kernel.service import Service
 
 from . import mapping_schema
+from .common import check_same_id
 
 _FIRST_VERSION = mapping_schema.VERSIONS[0]
 
@@ -36,6 +37,7 @@ def create(service: Service, mapping_id: str, body: Mapping[str, Any]) -> Record
     """Raises Invalid with what is wrong, AlreadyExists."""
     if not 1 <= len(mapping_id) <= 64:
         raise invalid("The id of a mapping has at most 64 characters.")
+    check_same_id("mapping", mapping_id, body)
     version = body.get("schema_version") or _FIRST_VERSION
     mapping_schema.check(body["rules"], version)
     try:
@@ -50,6 +52,7 @@ def create(service: Service, mapping_id: str, body: Mapping[str, Any]) -> Record
 
 def update(service: Service, mapping_id: str, body: Mapping[str, Any]) -> Record:
     """Other rules: what the former ones came to ends, users have to log in again. Raises NotFound, Invalid."""
+    check_same_id("mapping", mapping_id, body)
     with service.db.write() as conn:
         present = required(conn, mapping_id, "update")
         version = body.get("schema_version") or present.schema_version
