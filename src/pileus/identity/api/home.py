@@ -121,6 +121,20 @@ _RESOURCES += [
     ("/ext/OS-SIMPLE-CERT/1.0:ca_certificate", "/OS-SIMPLE-CERT/ca"),
     ("/ext/OS-SIMPLE-CERT/1.0:certificates", "/OS-SIMPLE-CERT/certificates"),
 ]
+_FEDERATION, _PROVIDER = "/ext/OS-FEDERATION/1.0", "/OS-FEDERATION/identity_providers/{idp_id}"
+_RESOURCES += [
+    (f"{_FEDERATION}:identity_providers", "/OS-FEDERATION/identity_providers"),
+    (f"{_FEDERATION}:identity_provider", _PROVIDER),
+    (f"{_FEDERATION}:identity_provider_protocols", f"{_PROVIDER}/protocols"),
+    (f"{_FEDERATION}:identity_provider_protocol", f"{_PROVIDER}/protocols/{{protocol_id}}"),
+    (f"{_FEDERATION}:identity_provider_protocol_auth", f"{_PROVIDER}/protocols/{{protocol_id}}/auth"),
+    (f"{_FEDERATION}:mappings", "/OS-FEDERATION/mappings"),
+    (f"{_FEDERATION}:mapping", "/OS-FEDERATION/mappings/{mapping_id}"),
+    (f"{_FEDERATION}:projects", "/auth/projects"),
+    (f"{_FEDERATION}:domains", "/auth/domains"),
+    (f"{_FEDERATION}:websso", "/auth/OS-FEDERATION/websso/{protocol_id}"),
+    (f"{_FEDERATION}:identity_providers_websso", f"/auth{_PROVIDER}/protocols/{{protocol_id}}/websso"),
+]
 for _target in ("project", "domain"):
     for _actor in ("user", "group"):
         _path = "/" + _GRANT.format(target=_target, actor=_actor)
