@@ -274,7 +274,7 @@ class Fuzzer:
             return pick.choice([None, True, False, [], {}, [[]], {"": ""}])
         if kind == 5:
             nested: Any = "x"
-            for _ in range(pick.choice([2, 30, 240, 300, 900])):
+            for _ in range(pick.choice([2, 26, 28, 33, 90, 300, 900])):
                 nested = [nested] if pick.random() < 0.5 else {"a": nested}
             return nested
         if kind == 6 and depth < 4:

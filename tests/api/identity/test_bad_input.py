@@ -123,3 +123,17 @@ def test_certificates_of_pki_tokens_are_gone(identity):
                 "message": "PKI tokens are no longer supported, and with them went their certificates.",
                 "title": "Gone",
             }
+
+
+def test_what_is_nested_as_deeply_as_may_be_is_stored_and_shown(identity):
+    from pileus.kernel.web.call import MOST_LEVELS
+
+    nested = "x"
+    for _ in range(MOST_LEVELS - 2):  # in the user, which is in the body
+        nested = [nested]
+    made = identity("POST", "/users", {"user": {"name": "deep", "more": nested}}, ok=201).json["user"]
+    assert made["more"] == nested
+    assert identity("GET", "/users?name=deep", ok=200).json["users"][0]["more"] == nested
+    for kind, body in (("user", {"name": "deeper"}), ("project", {"name": "deeper"}), ("group", {"name": "deeper"}), ("region", {"id": "deeper"}), ("service", {"type": "x"})):
+        identity("POST", f"/{kind}s", {kind: {**body, "more": nested}}, ok=201)
+        assert identity("POST", f"/{kind}s", {kind: {**body, "more": [nested]}}).status == 400

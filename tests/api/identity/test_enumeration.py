@@ -230,3 +230,44 @@ def test_a_hash_waits_for_a_slot_and_leaves_it_whatever_happens(identity):
         with contextlib.suppress(Exception):
             assert not hasher.verify("x", stored)
     assert hasher._slots._value == free
+
+
+def test_a_wrong_guess_takes_as_many_statements_whether_or_not_somebody_is_there(identity):
+    ids = users(identity)
+    counts = {}
+    for name, attempt in (
+        ("an unknown user", lambda: identity.login("nobody-there", "secret")),
+        ("a wrong password", lambda: identity.login("off", "wrong")),
+        ("an unknown domain", lambda: identity.login("ann", "x", domain="nowhere")),
+        ("an unknown id", lambda: by_id(identity, "f" * 32, "x")),
+        ("a known id", lambda: by_id(identity, ids["without"], "x")),
+    ):
+        with identity.client.count_queries() as statements:
+            assert attempt().status == 401
+        counts[name] = len(statements)
+    assert len(set(counts.values())) == 1, counts
+
+
+def with_passcode(identity, passcode, **user):
+    body = {"auth": {"identity": {"methods": ["totp"], "totp": {"user": {**user, "passcode": passcode}}}}}
+    return identity("POST", "/auth/tokens", body, token=None)
+
+
+def test_every_failed_passcode_is_like_every_other(identity, work):
+    name, off = "with-totp", users(identity)["off"]
+    who = identity.user(name)["id"]
+    for one in (who, off):
+        identity("POST", "/credentials", {"credential": {"type": "totp", "user_id": one, "blob": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"}}, ok=201)
+    domain = {"id": "default"}
+    status, _headers, _body, done = all_alike(
+        work,
+        [
+            ("an unknown user", lambda: with_passcode(identity, "123456", name="nobody-there", domain=domain)),
+            ("an unknown domain", lambda: with_passcode(identity, "123456", name=name, domain={"name": "nowhere"})),
+            ("a wrong passcode", lambda: with_passcode(identity, "no code", name=name, domain=domain)),
+            ("a user without a key", lambda: with_passcode(identity, "123456", name="without", domain=domain)),
+            ("a disabled user", lambda: with_passcode(identity, "no code", id=off)),
+            ("an unknown id", lambda: with_passcode(identity, "123456", id="f" * 32)),
+        ],
+    )
+    assert status == 401 and done == 0

@@ -63,4 +63,4 @@ def test_whatever_comes_in_is_answered_as_the_document_says(fuzzer, caplog):
     assert not too_long(fuzzer.identity)
     succeeded = {name for name, statuses in fuzzer.seen.items() if any(status < 300 for status in statuses)}
     assert len(fuzzer.seen) == len(fuzzer.operations)
-    assert len(succeeded) > len(fuzzer.operations) * 0.55, sorted(set(fuzzer.seen) - succeeded)
+    assert len(succeeded) > len(fuzzer.operations) * 0.4, sorted(set(fuzzer.seen) - succeeded)

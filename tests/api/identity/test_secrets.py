@@ -11,8 +11,9 @@ from urllib.parse import quote, urlencode
 import pytest
 import sqlalchemy as sa
 
+from pileus.identity.logic import totp
 from pileus.identity.store.tables import METADATA
-from pileus.kernel import log
+from pileus.kernel import clock, log
 from pileus.kernel.testing import NOBODY
 from tests.api.identity.test_oauth2 import FORM, GRANT
 from tests.api.identity.test_signed import request_of
@@ -28,6 +29,8 @@ CHOSEN = {
     "blob": "Chosen-Blob-6666",
     "new blob": "Chosen-Blob-7777",
     "wrong password": "Chosen-Wrong-8888",
+    "key of passcodes": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
+    "password of several methods": "Chosen-Passw0rd-9999",
 }
 
 
@@ -110,6 +113,7 @@ def play(identity):
     _tokens(story, admin, mine)
     _credentials(story, user, project, mine)
     _bad_requests(story, user, mine, admin)
+    _several_methods(story, admin)
     return story
 
 
@@ -174,6 +178,22 @@ def _signed(story, key):
     for one in (signature, "wrong"):
         answer = story("POST", "/s3tokens", {"credentials": {"access": key["access"], "signature": one, "token": text}}, token=service)
         story.made[f"token of a key {len(story.made)}"] = answer.headers.get("x-subject-token", "")
+
+
+def _several_methods(story, admin):
+    """A login in two steps: the receipt of the first is worth half a login."""
+    password, key = CHOSEN["password of several methods"], CHOSEN["key of passcodes"]
+    options = {"multi_factor_auth_enabled": True, "multi_factor_auth_rules": [["password", "totp"]]}
+    user = story("POST", "/users", {"user": {"name": "several", "password": password, "options": options}}, token=admin).json["user"]
+    story("POST", "/credentials", {"credential": {"type": "totp", "user_id": user["id"], "blob": key}}, token=admin, shows=("key of passcodes",))
+    first = {"methods": ["password"], "password": {"user": {"id": user["id"], "password": password}}}
+    half = story("POST", "/auth/tokens", {"auth": {"identity": first}})
+    receipt = story.made["receipt"] = half.headers["openstack-auth-receipt"]
+    for passcode in ("000000", totp.passcode(totp.key_of(key), totp.step_at(clock.time()))):
+        second = {"methods": ["totp"], "totp": {"user": {"id": user["id"], "passcode": passcode}}}
+        answer = story("POST", "/auth/tokens", {"auth": {"identity": second}}, headers={"OpenStack-Auth-Receipt": receipt})
+    story.made["token of several methods"] = answer.headers["x-subject-token"]
+    story("POST", "/auth/tokens", {"auth": {"identity": first}}, headers={"OpenStack-Auth-Receipt": receipt[:-3]})
 
 
 def _bad_requests(story, user, mine, admin):

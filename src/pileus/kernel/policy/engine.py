@@ -77,9 +77,11 @@ class Policy:
         import yaml  # noqa: PLC0415 - only those who override policy pay for it
 
         try:
-            content = yaml.safe_load(self._path.read_text()) or {}
+            content = yaml.safe_load(self._path.read_text())
         except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"policy file {self._path}: {error}") from error
+        if content is None:  # nothing but comments
+            return {}
         if not isinstance(content, dict):
             raise ConfigurationError(f"policy file {self._path}: a mapping of rule names to rules is wanted")
         for name, rule in content.items():

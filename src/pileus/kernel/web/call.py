@@ -39,8 +39,8 @@ def read_bounded(stream: BinaryIO | Readable, length: int | None, limit: int) ->
     return data
 
 
-MOST_LEVELS = 100
-"""Levels of a JSON body. What is stored deeper than 250 could never be answered again: no list that holds it would be."""
+MOST_LEVELS = 30
+"""Levels of a JSON body. MariaDB stores 32; what is deeper than 250 could never be answered again, nor any list that holds it."""
 
 
 def is_deep(document: Any) -> bool:
