@@ -34,7 +34,10 @@ HOST_PACKAGES = (
     "libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-daemon-system", "libvirt-clients",
     "dnsmasq-base", "nftables", "iproute2", "conntrack", "procps", "kmod", "genisoimage", "openssh-client",
 )  # fmt: skip
-TEST_PACKAGES = ("postgresql", "mariadb-server", "rabbitmq-server", "haproxy", "apache2-bin", "libapache2-mod-auth-openidc", "dropbear-bin", "iputils-ping", "util-linux", "git")
+TEST_PACKAGES = (
+    "postgresql", "mariadb-server", "rabbitmq-server", "haproxy", "dropbear-bin", "iputils-ping", "util-linux", "git",
+    "apache2-bin", "libapache2-mod-auth-mellon", "libapache2-mod-auth-openidc",
+)  # fmt: skip
 CLIENT_REQUIREMENTS = ("python-openstackclient", "openstacksdk")
 
 EXTRAS_ROOT = ("host", "postgresql", "mariadb", "rabbitmq")
