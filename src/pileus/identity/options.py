@@ -43,6 +43,45 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         bool, Doc("Whether the catalog of a project that is given no endpoints shows all of them, or none.")
     ] = True
     credential_auth_ttl: Annotated[int, Doc("Minutes for which a request signed with an EC2 key is accepted.")] = 15
+    saml_idp_entity_id: Annotated[
+        str,
+        Doc(
+            "URI that names this cloud as an identity provider to others (keystone-to-keystone), such as"
+            " https://cloud.example.com/identity/v3/OS-FEDERATION/saml2/idp. It is none when empty."
+        ),
+        msgspec.Meta(max_length=1024, pattern=r"^([A-Za-z][A-Za-z0-9+.-]*:[!-~]+)?$"),
+    ] = ""
+    saml_idp_sso_endpoint: Annotated[
+        str,
+        Doc("URL of single sign-on that the metadata names, which cannot do without one."),
+        msgspec.Meta(max_length=1024, pattern=r"^(https?://[!-~]+)?$"),
+    ] = ""
+    saml_idp_lang: Annotated[
+        str, Doc("Language of the organization's names in the metadata."), msgspec.Meta(pattern="^[A-Za-z0-9-]{1,35}$")
+    ] = "en"
+    saml_idp_organization_name: Annotated[
+        str, Doc("Name of the organization in the metadata, in which there is none unless all three of it are given.")
+    ] = ""
+    saml_idp_organization_display_name: Annotated[str, Doc("Name of the organization as people are shown it.")] = ""
+    saml_idp_organization_url: Annotated[str, Doc("Web site of the organization.")] = ""
+    saml_idp_contact_company: Annotated[str, Doc("Company of the contact person in the metadata.")] = ""
+    saml_idp_contact_name: Annotated[str, Doc("Given name of the contact person.")] = ""
+    saml_idp_contact_surname: Annotated[str, Doc("Surname of the contact person.")] = ""
+    saml_idp_contact_email: Annotated[str, Doc("E-mail address of the contact person.")] = ""
+    saml_idp_contact_telephone: Annotated[str, Doc("Telephone number of the contact person.")] = ""
+    saml_idp_contact_type: Annotated[
+        Literal["technical", "support", "administrative", "billing", "other"], Doc("What the contact person is there for.")
+    ] = "other"
+    saml_assertion_expiration_time: Annotated[
+        int, Doc("Seconds for which an assertion is good; no longer than the token it was made from."), msgspec.Meta(ge=1)
+    ] = 3600
+    saml_certfile: Annotated[
+        str, Doc("Path of the certificate (PEM) of the key that signs assertions; a pair of Pileus' own when empty.")
+    ] = ""
+    saml_keyfile: Annotated[str, Doc("Path of that RSA key (PEM).")] = ""
+    saml_relay_state_prefix: Annotated[
+        str, Doc("What RelayState begins with, for service providers that say nothing else."), msgspec.Meta(max_length=256)
+    ] = "ss:mem:"
     application_credential_limit: Annotated[int, Doc("Application credentials of one user; -1 is no limit.")] = -1
     node_certificate_days: Annotated[
         int, Doc("Days for which the certificate of a node is good."), msgspec.Meta(ge=1, le=3650)
@@ -150,3 +189,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ValueError(
                 "minimum_password_age has to be smaller than password_expires_days: nobody could change a password in time"
             )
+        if bool(self.saml_certfile) != bool(self.saml_keyfile):
+            raise ValueError("saml_certfile and saml_keyfile belong together: one of them is missing")
+        for name in self.__struct_fields__:
+            if name.startswith("saml_") and not str(getattr(self, name)).isprintable():
+                raise ValueError(f"{name} has characters in it that cannot be printed")

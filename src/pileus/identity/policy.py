@@ -256,6 +256,14 @@ _TRUSTS = {
     "identity:delete_trust": f"{_ADMIN} or {_TRUSTOR}",
 }
 
+_SERVICE_PROVIDERS = {
+    "identity:create_service_provider": _ADMIN,
+    "identity:list_service_providers": _ADMIN_OR_SYSTEM_READER,
+    "identity:get_service_provider": _ADMIN_OR_SYSTEM_READER,
+    "identity:update_service_provider": _ADMIN,
+    "identity:delete_service_provider": _ADMIN,
+}
+
 _LIMITS = {
     "identity:get_registered_limit": "",
     "identity:list_registered_limits": "",
@@ -331,6 +339,7 @@ RULES: dict[str, str] = {
     **_CREDENTIALS,
     **_ACCESS_RULES,
     **_TRUSTS,
+    **_SERVICE_PROVIDERS,
     **_LIMITS,
     **_NODES,
     **_OAUTH1,

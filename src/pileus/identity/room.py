@@ -42,6 +42,8 @@ ROOM = Room(
         "pileus.identity.api.signed",
         "pileus.identity.api.policies",
         "pileus.identity.api.endpoint_policy",
+        "pileus.identity.api.service_providers",
+        "pileus.identity.api.saml2",
         "pileus.identity.api.limits",
         "pileus.identity.api.nodes",
         "pileus.identity.api.oauth1",

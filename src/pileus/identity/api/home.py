@@ -134,6 +134,11 @@ _RESOURCES += [
     (f"{_FEDERATION}:domains", "/auth/domains"),
     (f"{_FEDERATION}:websso", "/auth/OS-FEDERATION/websso/{protocol_id}"),
     (f"{_FEDERATION}:identity_providers_websso", f"/auth{_PROVIDER}/protocols/{{protocol_id}}/websso"),
+    (f"{_FEDERATION}:service_providers", "/OS-FEDERATION/service_providers"),
+    (f"{_FEDERATION}:service_provider", "/OS-FEDERATION/service_providers/{sp_id}"),
+    (f"{_FEDERATION}:metadata", "/OS-FEDERATION/saml2/metadata"),
+    (f"{_FEDERATION}:saml2", "/auth/OS-FEDERATION/saml2"),
+    (f"{_FEDERATION}:ecp", "/auth/OS-FEDERATION/saml2/ecp"),
 ]
 for _target in ("project", "domain"):
     for _actor in ("user", "group"):

@@ -17,6 +17,7 @@ from pileus.identity.store import catalog as catalog_store
 from pileus.identity.store import endpoint_filter as filter_store
 from pileus.identity.store import revision as revision_store
 from pileus.identity.store import roles as role_store
+from pileus.identity.store import service_providers as provider_store
 from pileus.identity.store.revision import Revision
 from pileus.kernel.db import Database
 from pileus.kernel.installation import Vault
@@ -25,6 +26,7 @@ from pileus.kernel.service import Service
 from pileus.kernel.shared_keys import SharedKeys
 from pileus.kernel.throttle import Throttle
 from pileus.kernel.tokens import KeyRepository
+from pileus.kernel.xml_signatures import Signer
 
 from .passwords import Hasher
 
@@ -69,6 +71,8 @@ class State:
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     roles: tuple[int, RoleMap] | None = None
     catalog: tuple[int, list[dict[str, Any]], dict[str, frozenset[str]]] | None = None
+    service_providers: tuple[int, list[dict[str, str]]] | None = None
+    signer: Signer | None = None  # of SAML assertions
     validated_revision: int = -1
     validated: dict[tuple[str, bool], Any] = dataclasses.field(default_factory=dict)
 
@@ -163,6 +167,17 @@ def _whole_catalog(conn: sa.Connection) -> list[dict[str, Any]]:
         {"id": service_id, "type": kind, "name": name or "", "endpoints": by_service.get(service_id, [])}
         for service_id, kind, name in services
     ]
+
+
+def service_providers(service: Service, conn: sa.Connection, revision: Revision) -> list[dict[str, str]]:
+    """The enabled ones as tokens show them, as of this revision."""
+    state = of(service)
+    known = state.service_providers
+    if known is None or known[0] != revision[2]:
+        rows = provider_store.enabled(conn)
+        known = (revision[2], [{"id": row[0], "auth_url": row[1], "sp_url": row[2]} for row in rows])
+        state.service_providers = known
+    return known[1]
 
 
 def revision_of(service: Service) -> int:

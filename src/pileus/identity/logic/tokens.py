@@ -184,6 +184,8 @@ def _described(
     if claims.thumbprint is not None:
         body["oauth2_credential"] = {"x5t#S256": claims.thumbprint}
     trust = _checked_trust(service, conn, claims, body)
+    if providers := state_module.service_providers(service, conn, present):
+        body["service_providers"] = providers
     if claims.unscoped:
         return body
     role_map = state_module.role_map(service, conn, present)
