@@ -45,7 +45,7 @@ QUERIES = [
 TOKENS = ["", " ", "garbage", "\xff\xfe\xfd", "gAAAAAB", "gAAAAA" + "A" * 200, "." * 3, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", "x" * 70_000, "a b", "Bearer x"]
 NAMED = {
     "trustor_user_id": "user_id", "trustee_user_id": "user_id", "default_project_id": "project_id", "parent_id": "project_id", "tenant_id": "project_id", "id": "user_id",
-    "prior_role_id": "role_id", "implied_role_id": "role_id", "parent_region_id": "region_id", "idp_id": "identity_provider_id",
+    "prior_role_id": "role_id", "implied_role_id": "role_id", "parent_region_id": "region_id", "idp_id": "identity_provider_id", "sp_id": "service_provider_id",
 }  # fmt: skip
 RULES = [{"local": [{"user": {"name": "{0}"}, "groups": "{1}", "domain": {"id": "default"}}], "remote": [{"type": "OIDC-name"}, {"type": "OIDC-groups"}]}]
 """Of a mapping: their form is checked by code and not by a schema."""

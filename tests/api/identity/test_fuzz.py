@@ -24,7 +24,8 @@ USUAL = {"sqlite": 32, "postgresql": 17, "mariadb": 14}
 def fuzzer(request, tmp_path, pytestconfig):
     seed = pytestconfig.getoption("--seed") or (random.randrange(1, 2**31) if pytestconfig.getoption("--requests") else 7)
     with database_url(request.param, tmp_path) as url:
-        made = Identity(db_url=url, home=tmp_path / "home")
+        names = {"saml_idp_entity_id": "https://x/idp", "saml_idp_sso_endpoint": "https://x/sso"}
+        made = Identity(db_url=url, home=tmp_path / "home", options=names)
         fuzzer = Fuzzer(made, seed)
         fuzzer.wanted = pytestconfig.getoption("--requests") or USUAL[request.param] * len(fuzzer.operations)
         fuzzer.seed = seed
