@@ -371,7 +371,7 @@ def test_a_trust_of_a_federated_user_works_while_the_memberships_last(identity, 
     left = clock.parse(delegated.json["token"]["expires_at"]) - clock.utcnow()
     assert left.total_seconds() == 30 * 60
     virtual.advance(30 * 60)
-    assert identity.login("friend", "friend-secret", scope).status == 401
+    assert identity.login("friend", "friend-secret", scope).status == 403
 
 
 def test_a_token_of_a_trust_is_not_federated(identity):

@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from pileus.identity.errors import AlreadyExists, invalid, not_found
 from pileus.identity.store import federation as store
 from pileus.identity.store import listing, revision
+from pileus.identity.store.federation_tables import federation_protocols, identity_providers, remote_ids
 from pileus.identity.store.listing import Listing, Lock, Record
-from pileus.identity.store.tables import federation_protocols, identity_providers, remote_ids
 from pileus.identity.store.tables import projects as project_table
 from pileus.kernel import ids
 from pileus.kernel.db import is_unique_violation

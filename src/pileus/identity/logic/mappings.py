@@ -11,8 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from pileus.identity.errors import AlreadyExists, invalid, not_found
 from pileus.identity.store import federation as store
 from pileus.identity.store import listing, revision
+from pileus.identity.store.federation_tables import mappings
 from pileus.identity.store.listing import Listing, Lock, Record
-from pileus.identity.store.tables import mappings
 from pileus.kernel.db import is_unique_violation
 from pileus.kernel.service import Service
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .federation_tables import federated_memberships, federated_users
 from .listing import Record
-from .tables import federated_memberships, federated_users, groups, users
+from .tables import groups, users
 
 
 def owner(conn: sa.Connection, provider_id: str, protocol_id: str, unique_id: str) -> Record | None:

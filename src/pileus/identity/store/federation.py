@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 import sqlalchemy as sa
 
 from . import listing
+from .federation_tables import federated_memberships, federation_protocols, identity_providers, mappings, remote_ids
 from .listing import Lock, Record
-from .tables import federated_memberships, federation_protocols, identity_providers, mappings, remote_ids
 
 PROVIDER_COLUMNS = (
     identity_providers.c.id,

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from pileus.kernel import clock
 
+from .federation_tables import federated_memberships, federation_protocols, identity_providers
 from .listing import Record
 from .tables import (
     DOMAIN,
@@ -17,9 +18,6 @@ from .tables import (
     SYSTEM_KIND,
     application_credentials,
     assignments,
-    federated_memberships,
-    federation_protocols,
-    identity_providers,
     memberships,
     projects,
     revocations,

@@ -12,7 +12,8 @@ from pileus.kernel.db import insert_ignore
 
 from . import people
 from .listing import Lock, Record, locked
-from .tables import METADATA, node_tokens, nodes
+from .metadata import METADATA
+from .tables import node_tokens, nodes
 
 ACTIVE, DRAINING, REMOVING, REMOVED = "active", "draining", "removing", "removed"
 MEMBERS = (ACTIVE, DRAINING)

@@ -12,13 +12,13 @@ from pileus.kernel import clock
 from pileus.kernel.db import insert_ignore
 
 from . import listing, passwords
+from .federation_tables import federated_memberships
 from .listing import Lock, Record
 from .tables import (
     access_rules,
     application_credentials,
     assignments,
     credentials,
-    federated_memberships,
     groups,
     memberships,
     projects,

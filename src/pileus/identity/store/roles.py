@@ -11,8 +11,9 @@ from pileus.kernel import clock
 from pileus.kernel.db import insert_ignore
 
 from . import listing
+from .federation_tables import federated_memberships
 from .listing import Lock, Record
-from .tables import assignments, federated_memberships, implied_roles, memberships, roles
+from .tables import assignments, implied_roles, memberships, roles
 
 COLUMNS = (roles.c.id, roles.c.name, roles.c.domain_id, roles.c.description, roles.c.options, roles.c.extra)
 
