@@ -2,7 +2,7 @@
 
 Steps: Debian packages (root only), the virtual environment `.venv`, the guest image `.build/guest` (root only: without
 root there are no real guests). Arguments ask for more: `dev` the tools of `make check`; `test` also what the whole test suite
-needs, PostgreSQL, MariaDB, RabbitMQ and the stock OpenStack clients in `.build/clients`; `clients`, `image` only these.
+needs, PostgreSQL, MariaDB, RabbitMQ, slapd and the stock OpenStack clients in `.build/clients`; `clients`, `image` only these.
 
 Each step first looks whether its result is really there (installed packages by dpkg, distributions by their metadata, the
 image by a stamp over its inputs), so that a second run takes well under two seconds and needs no network.
@@ -36,7 +36,7 @@ HOST_PACKAGES = (
 )  # fmt: skip
 TEST_PACKAGES = (
     "postgresql", "mariadb-server", "rabbitmq-server", "haproxy", "dropbear-bin", "iputils-ping", "util-linux", "git",
-    "apache2-bin", "libapache2-mod-auth-mellon", "libapache2-mod-auth-openidc",
+    "apache2-bin", "libapache2-mod-auth-mellon", "libapache2-mod-auth-openidc", "slapd", "ldap-utils",
 )  # fmt: skip
 CLIENT_REQUIREMENTS = ("python-openstackclient", "openstacksdk")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pileus.kernel.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
+from pileus.kernel.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, Unavailable
 
 
 class AuthenticationFailed(Unauthorized):
@@ -73,3 +73,37 @@ class Immutable(Forbidden):
 
 def invalid(message: str) -> Invalid:
     return Invalid(message)
+
+
+class DirectoryUnavailable(Unavailable):
+    """The directory of a domain does not answer, or not in a way that can be used. The log has the reason."""
+
+    def __init__(self, inside: str = "", *, retry_after: int = 5) -> None:
+        super().__init__(
+            "The directory of this domain does not answer now: its users cannot be looked up.",
+            inside=inside,
+            retry_after=retry_after,
+        )
+
+
+class DirectoryLimit(Forbidden):
+    """The directory gives no more entries at once than it has given: what is left is not known."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The directory of this domain has more entries than it gives at once. Filter by name, or have ldap.page_size set."
+        )
+
+
+class ReadOnly(Forbidden):
+    """Users and groups of a directory are changed there."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The {what} of this domain are in a directory that is only read here: they are changed there.")
+
+
+class InvalidDomainConfig(Forbidden):
+    """A group or an option that domains do not have; upstream answers 403."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Invalid domain config: {reason}.")

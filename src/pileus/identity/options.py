@@ -86,6 +86,9 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     node_certificate_days: Annotated[
         int, Doc("Days for which the certificate of a node is good."), msgspec.Meta(ge=1, le=3650)
     ] = 365
+    directory_interval: Annotated[
+        float, Doc("Minutes after which known users and groups of LDAP domains are compared with the directory."), msgspec.Meta(gt=0)
+    ] = 15.0
     lockout_failure_attempts: Annotated[
         _Count, Doc("Wrong passwords or passcodes in a row that lock a user out of both; 0 locks nobody.")
     ] = 0

@@ -324,6 +324,15 @@ _FEDERATION = {
     "identity:delete_mapping": _ADMIN,
 }
 
+_DOMAIN_CONFIG = {
+    "identity:create_domain_config": _ADMIN,
+    "identity:get_domain_config": _ADMIN_OR_SYSTEM_READER,
+    "identity:get_security_compliance_domain_config": "",
+    "identity:update_domain_config": _ADMIN,
+    "identity:delete_domain_config": _ADMIN,
+    "identity:get_domain_config_default": _ADMIN_OR_SYSTEM_READER,
+}
+
 RULES: dict[str, str] = {
     **_BASE,
     **_TOKENS,
@@ -344,6 +353,7 @@ RULES: dict[str, str] = {
     **_NODES,
     **_OAUTH1,
     **_FEDERATION,
+    **_DOMAIN_CONFIG,
 }
 
 # Scopes ---------------------------------------------------------------------------------------------------------------

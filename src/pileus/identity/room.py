@@ -50,6 +50,7 @@ ROOM = Room(
         "pileus.identity.api.simple_cert",
         "pileus.identity.api.federation",
         "pileus.identity.api.federation_auth",
+        "pileus.identity.api.domain_config",
     ),
     loops="pileus.identity.loops:LOOPS",
     calls="pileus.identity.logic.calls:CALLS",

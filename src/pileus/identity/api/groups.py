@@ -6,7 +6,7 @@ from typing import Any
 
 from pileus.identity.api import render
 from pileus.identity.errors import not_found
-from pileus.identity.logic import groups, users
+from pileus.identity.logic import groups, shadows, users
 from pileus.identity.store.listing import Record
 from pileus.kernel.web import Call, Operations
 
@@ -23,6 +23,7 @@ def list_groups(call: Call) -> dict[str, Any]:
     wanted = listing(call, ("domain_id", "name"))
     if call.context.domain_id:
         wanted = wanted.with_filter("domain_id", call.context.domain_id)
+    wanted = shadows.limited(call.service, wanted)
     return collection(call, "groups", groups.list_groups(call.service, wanted), render.groups(call), wanted)
 
 
@@ -43,7 +44,10 @@ def create_group(call: Call) -> dict[str, Any]:
 
 @operations("GET", "/groups/{group_id}", rule="identity:get_group", late=True, summary="Show a group")
 def show_group(call: Call) -> dict[str, Any]:
-    return {"group": render.groups(call)(_permitted(call))}
+    row = shadows.fresh_group(call.service, _permitted(call))
+    if row is None:
+        raise not_found("group", call.params["group_id"])
+    return {"group": render.groups(call)(row)}
 
 
 @operations(
@@ -75,6 +79,7 @@ def delete_group(call: Call) -> None:
 )
 def list_members(call: Call) -> dict[str, Any]:
     row = _permitted(call)
+    shadows.refresh_members(call.service, row)
     wanted = people(call)
     rows = groups.list_members(call.service, row.id, wanted)
     return collection(call, "users", rows, render.users(call), wanted)
@@ -92,6 +97,7 @@ def add_member(call: Call) -> None:
 @operations("GET", _MEMBER, rule="identity:check_user_in_group", late=True, status=204, summary="Check a member")
 def check_member(call: Call) -> None:
     group, user = _permitted_pair(call)
+    shadows.refresh_groups(call.service, user)
     if not groups.is_member(call.service, group.id, user.id):
         raise not_found("user in group", f"{user.id} in {group.id}")
 

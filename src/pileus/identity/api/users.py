@@ -6,7 +6,7 @@ from typing import Any
 
 from pileus.identity.api import render
 from pileus.identity.errors import not_found
-from pileus.identity.logic import federated_identities, users
+from pileus.identity.logic import federated_identities, shadows, users
 from pileus.identity.logic import projects as project_logic
 from pileus.identity.store.listing import Record
 from pileus.kernel.web import Call, Operations
@@ -104,6 +104,7 @@ def list_users(call: Call) -> dict[str, Any]:
     wanted = people(call)
     if call.context.domain_id:
         wanted = wanted.with_filter("domain_id", call.context.domain_id)
+    wanted = shadows.limited(call.service, wanted)
     identity = {column: told for name, column in _IDENTITY_FILTERS.items() if (told := call.query.one(name)) is not None}
     return collection(call, "users", users.list_users(call.service, wanted, identity), render.users(call), wanted)
 
@@ -131,6 +132,7 @@ def create_user(call: Call) -> dict[str, Any]:
 def show_user(call: Call) -> dict[str, Any]:
     row = users.find(call.service, call.params["user_id"])
     permit(call, target(user=row))
+    row = shadows.fresh_user(call.service, row) if row is not None else None
     if row is None:
         raise not_found("user", call.params["user_id"])
     return _shown(call, row)
@@ -183,6 +185,7 @@ def list_user_groups(call: Call) -> dict[str, Any]:
     permit(call, target(user=row))
     if row is None:
         raise not_found("user", call.params["user_id"])
+    shadows.refresh_groups(call.service, row)
     wanted = listing(call, ("name",))
     if call.context.domain_id:
         wanted = wanted.with_filter("domain_id", call.context.domain_id)

@@ -8,14 +8,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from pileus.identity.errors import not_found
+from pileus.identity.store import directories as directory_store
 from pileus.identity.store import listing, people, revision
 from pileus.identity.store.listing import Listing, Lock, Record
-from pileus.identity.store.tables import groups
+from pileus.identity.store.tables import GROUP, groups
 from pileus.kernel import ids
 from pileus.kernel.service import Service
 
-from . import compliance
+from . import compliance, shadows
 from .common import check_same_domain, check_same_id, extra_of, merged_extra, unique_name
+from .directories import forbid_writes
 from .users import require_domain
 
 KNOWN = frozenset({"id", "name", "domain_id", "description"})
@@ -26,7 +28,11 @@ def find(service: Service, group_id: str) -> Record | None:
         return people.group(conn, group_id)
 
 
-def list_groups(service: Service, wanted: Listing) -> Sequence[Record]:
+def list_groups(service: Service, wanted: Listing) -> Sequence[Any]:
+    """The groups of one directory as they are there, else what the database knows."""
+    place = shadows.place_of(service, wanted)
+    if place is not None:
+        return shadows.list_entries(service, place, GROUP, wanted)
     with service.db.read() as conn:
         return listing.select(conn, people.GROUP_COLUMNS, groups, wanted)
 
@@ -37,6 +43,7 @@ def create(service: Service, body: Mapping[str, Any], group_id: str | None = Non
     name, domain_id = body["name"].strip(), body["domain_id"]
     with unique_name("group", name, domain_id), service.db.write() as conn:
         require_domain(conn, domain_id)
+        forbid_writes(conn, domain_id, "groups")
         values = {
             "id": group_id,
             "domain_id": domain_id,
@@ -53,6 +60,7 @@ def update(service: Service, group_id: str, body: Mapping[str, Any]) -> Record:
     check_same_id("group", group_id, body)
     with unique_name("group", str(body.get("name")), body.get("domain_id")), service.db.write() as conn:
         present = _required(conn, group_id, "update")
+        forbid_writes(conn, present.domain_id, "groups")
         check_same_domain(present.domain_id, body)
         values: dict[str, Any] = {"extra": merged_extra(present.extra, body, KNOWN)}
         if "name" in body:
@@ -64,8 +72,11 @@ def update(service: Service, group_id: str, body: Mapping[str, Any]) -> Record:
 
 
 def delete(service: Service, group_id: str) -> None:
-    """Delete a group with its assignments: its members lose those roles at once. Raises NotFound."""
+    """Delete a group with its assignments: its members lose those roles at once. Raises NotFound, ReadOnly."""
     with service.db.write() as conn:
+        present = people.group(conn, group_id, "update")
+        if present is not None and not directory_store.is_gone(conn, group_id):
+            forbid_writes(conn, present.domain_id, "groups")
         if not people.delete_group(conn, group_id):
             raise not_found("group", group_id)
         revision.advance(conn)
@@ -84,9 +95,12 @@ def is_member(service: Service, group_id: str, user_id: str) -> bool:
 def add_member(service: Service, group_id: str, user_id: str) -> None:
     """Both were looked up before; a member added twice is added once."""
     with service.db.write() as conn:
-        if people.user(conn, user_id, "share") is None:
+        user = people.user(conn, user_id, "share")
+        if user is None:
             raise not_found("user", user_id)
-        _required(conn, group_id, "share")
+        group = _required(conn, group_id, "share")
+        for domain_id in {user.domain_id, group.domain_id}:
+            forbid_writes(conn, domain_id, "memberships")
         people.add_member(conn, user_id, group_id)
         revision.advance(conn)
 
@@ -94,6 +108,7 @@ def add_member(service: Service, group_id: str, user_id: str) -> None:
 def remove_member(service: Service, group_id: str, user_id: str) -> None:
     """Raises NotFound when the user is no member."""
     with service.db.write() as conn:
+        forbid_writes(conn, _required(conn, group_id).domain_id, "memberships")
         if not people.remove_member(conn, user_id, group_id):
             raise not_found("user in group", f"{user_id} in {group_id}")
         revision.advance(conn)

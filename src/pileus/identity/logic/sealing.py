@@ -13,7 +13,13 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from pileus.identity.store import revision
 from pileus.identity.store.listing import Record
-from pileus.identity.store.tables import credentials, oauth_access_tokens, oauth_consumers, oauth_request_tokens
+from pileus.identity.store.tables import (
+    credentials,
+    domain_options,
+    oauth_access_tokens,
+    oauth_consumers,
+    oauth_request_tokens,
+)
 from pileus.kernel.errors import Internal
 from pileus.kernel.service import Service
 
@@ -24,6 +30,7 @@ SEALED: tuple[tuple[sa.Column[str], sa.Column[str]], ...] = (
     (oauth_consumers.c.id, oauth_consumers.c.secret),
     (oauth_request_tokens.c.id, oauth_request_tokens.c.secret),
     (oauth_access_tokens.c.id, oauth_access_tokens.c.secret),
+    (domain_options.c.id, domain_options.c.sealed),
 )
 """Primary key and sealed column of each table that keeps such secrets."""
 

@@ -75,6 +75,8 @@ class State:
     signer: Signer | None = None  # of SAML assertions
     validated_revision: int = -1
     validated: dict[tuple[str, bool], Any] = dataclasses.field(default_factory=dict)
+    directories: dict[str, Any] = dataclasses.field(default_factory=dict)  # open ones by domain id
+    compared: dict[str, tuple[Any, float]] = dataclasses.field(default_factory=dict)  # their last comparison
 
 
 _states: weakref.WeakKeyDictionary[Database, State] = weakref.WeakKeyDictionary()

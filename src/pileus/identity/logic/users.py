@@ -7,16 +7,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.identity.errors import AuthenticationFailed, invalid, not_found
+from pileus.identity.errors import AuthenticationFailed, ReadOnly, invalid, not_found
+from pileus.identity.store import directories as directory_store
 from pileus.identity.store import federated_users, listing, passwords, people, projects, revision
 from pileus.identity.store.listing import Listing, Record
-from pileus.identity.store.tables import users
+from pileus.identity.store.tables import USER, users
 from pileus.kernel import clock, ids
 from pileus.kernel.service import Service
 
-from . import compliance, federated_identities, lockout, multi_factor
+from . import compliance, federated_identities, lockout, multi_factor, shadows
 from . import state as state_module
 from .common import check_same_domain, check_same_id, extra_of, merged_extra, merged_options, unique_name
+from .directories import forbid_writes
+from .proofs import Attempt
 
 KNOWN = frozenset(
     {"id", "name", "domain_id", "enabled", "default_project_id", "password", "options", "password_expires_at", "federated"}
@@ -28,9 +31,15 @@ def find(service: Service, user_id: str) -> Record | None:
         return people.user(conn, user_id)
 
 
-def list_users(service: Service, wanted: Listing, identity: Mapping[str, str] | None = None) -> Sequence[Record]:
-    """`identity` are columns of federated_users, with the values that they must have."""
+def list_users(service: Service, wanted: Listing, identity: Mapping[str, str] | None = None) -> Sequence[Any]:
+    """The users of one directory as they are there, else what the database knows.
+
+    `identity` are columns of federated_users, with the values that they must have.
+    """
     conditions = [federated_users.matching(identity)] if identity else []
+    place = shadows.place_of(service, wanted) if not identity else None
+    if place is not None:
+        return shadows.list_entries(service, place, USER, wanted)
     with service.db.read() as conn:
         return people.list_users(conn, wanted, compliance.inactive_until(service), *conditions)
 
@@ -45,6 +54,7 @@ def create(service: Service, body: Mapping[str, Any], user_id: str | None = None
     options = merged_options(None, body.get("options"))
     with unique_name("user", name, domain_id), service.db.write() as conn:
         require_domain(conn, domain_id)
+        forbid_writes(conn, domain_id, "users")
         _check_default_project(conn, body.get("default_project_id"))
         conn.execute(
             sa.insert(users).values(
@@ -81,6 +91,7 @@ def update(service: Service, user_id: str, body: Mapping[str, Any]) -> Record:
         present = people.user(conn, user_id, "update")
         if present is None:
             raise not_found("user", user_id)
+        forbid_writes(conn, present.domain_id, "users")
         check_same_domain(present.domain_id, body)
         _check_default_project(conn, body.get("default_project_id"))
         values["extra"] = merged_extra(present.extra, body, KNOWN)
@@ -99,8 +110,11 @@ def update(service: Service, user_id: str, body: Mapping[str, Any]) -> Record:
 
 
 def delete(service: Service, user_id: str) -> None:
-    """Delete a user with assignments, memberships and credentials. Raises NotFound."""
+    """Delete a user with assignments, memberships and credentials, or what is left of one of a directory. Raises NotFound, ReadOnly."""
     with service.db.write() as conn:
+        present = people.user(conn, user_id, "update")
+        if present is not None and not directory_store.is_gone(conn, user_id):
+            forbid_writes(conn, present.domain_id, "users")
         if not people.delete_user(conn, user_id):
             raise not_found("user", user_id)
         revision.advance(conn)
@@ -109,11 +123,14 @@ def delete(service: Service, user_id: str) -> None:
 def change_password(service: Service, user_id: str, original: str, password: str) -> None:
     """A user's own change; knowing the old password is the authorization, also when it has expired. A token is not needed.
 
-    Raises AuthenticationFailed when the old one is wrong or the user locked, Invalid when a rule forbids the change.
+    Raises AuthenticationFailed when the old one is wrong or the user locked, Invalid when a rule forbids the change, ReadOnly.
     """
     with service.db.read() as conn:
         row = people.for_password(conn, user_id=user_id, name=None, domain_id=None, domain_name=None)
         present = passwords.present(conn, user_id)
+    if row is not None and row.in_directory:
+        shadows.login(Attempt(service, clock.utcnow()), {"id": user_id, "password": original})
+        raise ReadOnly("users")
     hasher = state_module.of(service).hasher
     verified = hasher.verify(original, row.password_hash if row is not None else None)
     row = lockout.judge(service, row, right=verified, what="password")

@@ -19,12 +19,17 @@ from .tables import (
     application_credentials,
     assignments,
     credentials,
+    directory_entries,
+    domain_options,
     groups,
     memberships,
     projects,
     trusts,
     users,
 )
+
+IN_DATABASE = '"sql"'
+"""The value of the option identity.driver of a domain whose users and groups are not in a directory."""
 
 USER_COLUMNS = (
     users.c.id,
@@ -50,6 +55,14 @@ _PASSWORD_COLUMNS = (
     users.c.domain_id,
     users.c.last_active_at,
     projects.c.enabled.label("domain_enabled"),
+    sa.exists()
+    .where(
+        domain_options.c.domain_id == users.c.domain_id,
+        domain_options.c.section == "identity",
+        domain_options.c.name == "driver",
+        domain_options.c.value != IN_DATABASE,
+    )
+    .label("in_directory"),
 )
 
 
@@ -131,6 +144,7 @@ def delete_user(conn: sa.Connection, user_id: str) -> bool:
     conn.execute(
         sa.delete(trusts).where(sa.or_(trusts.c.trustor_user_id == user_id, trusts.c.trustee_user_id == user_id))
     )
+    conn.execute(sa.delete(directory_entries).where(directory_entries.c.public_id == user_id))
     return listing.remove(conn, users, user_id) > 0
 
 
@@ -138,4 +152,5 @@ def delete_group(conn: sa.Connection, group_id: str) -> bool:
     if group(conn, group_id, "update") is None:
         return False
     conn.execute(sa.delete(assignments).where(assignments.c.actor_id == group_id))
+    conn.execute(sa.delete(directory_entries).where(directory_entries.c.public_id == group_id))
     return listing.remove(conn, groups, group_id) > 0

@@ -1,0 +1,1 @@
+"""Directories that identity reads users and groups from."""
