@@ -150,7 +150,8 @@ def _responses(found: Sequence[Operation]) -> dict[str, Any]:
         described: dict[str, Any] = {"description": operation.summary or "Done."}
         if operation.response is not None:
             described["content"] = {"application/json": {"schema": operation.response}}
-        responses.setdefault(str(operation.status), described)
+        for status in (operation.status, *operation.also):
+            responses.setdefault(str(status), described)
     return responses
 
 

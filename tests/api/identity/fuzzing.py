@@ -42,6 +42,10 @@ QUERIES = [
     "parents_as_list&parents_as_ids", "subtree_as_ids&parents_as_ids", "password_expires_at=lt:2016", "password_expires_at=gt:2016-11-06T15:32:17Z", "password_expires_at=x:y", "type=%E2%80%AE",
     "region_id=" + "9" * 300, "trustor_user_id=&trustee_user_id=", "sort=name:sideways", "fields=id", "page=2&page_size=0", "%00=1", "name=%ED%A0%80",
 ]  # fmt: skip
+CONFIGS = [
+    {"ldap": {"url": "ldap://127.0.0.1:1", "page_size": 10}}, {"identity": {"list_limit": 3}}, {"url": "ldap://127.0.0.1:2"}, {"page_size": 5}, {"list_limit": 10},
+    {"identity": {"driver": "sql"}, "ldap": {"user": "cn=%(password)s", "password": "s"}},
+]  # fmt: skip
 TOKENS = ["", " ", "garbage", "\xff\xfe\xfd", "gAAAAAB", "gAAAAA" + "A" * 200, "." * 3, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", "x" * 70_000, "a b", "Bearer x"]
 NAMED = {
     "trustor_user_id": "user_id", "trustee_user_id": "user_id", "default_project_id": "project_id", "parent_id": "project_id", "tenant_id": "project_id", "id": "user_id",
@@ -108,6 +112,9 @@ class Fuzzer:
         self.remember("domain_id", made.make("domain", name="fuzzed")["id"])
         self.remember("group_id", made.make("group", name="fuzzed")["id"])
         self.remember("role_id", made.make("role", name="fuzzed")["id"])
+        for name, known in {"group": ("ldap", "identity"), "option": ("url", "page_size", "list_limit")}.items():
+            for one in known:
+                self.remember(name, one)
         self.own = {"user_id": user["id"], "project_id": project["id"]}
         consumer = made("POST", "/OS-OAUTH1/consumers", {"consumer": {}}, ok=201).json["consumer"]
         self.consumer = (consumer["id"], consumer["secret"])
@@ -214,6 +221,8 @@ class Fuzzer:
         for alternatives in ("anyOf", "oneOf"):
             if alternatives in schema:
                 return self.value(pick.choice(schema[alternatives]), name, depth)
+        if name == "config":
+            return pick.choice(CONFIGS)
         if "enum" in schema:
             return pick.choice(schema["enum"])
         if "const" in schema:

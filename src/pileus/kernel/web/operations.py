@@ -28,6 +28,7 @@ class Operation:
     public: str
     late: bool
     status: int
+    also: tuple[int, ...]
     bodies: tuple[tuple[Version, Validator | None], ...]
     queries: tuple[tuple[Version, Validator | None], ...]
     first: Version
@@ -84,6 +85,7 @@ class Operations:
         public: str = "",
         late: bool = False,
         status: int = 200,
+        also: tuple[int, ...] = (),
         body: Schemas = None,
         query: Schemas = None,
         versions: str = "",
@@ -101,7 +103,7 @@ class Operations:
 
         `rule` is the policy rule; without one `public` must give the reason why no token is needed. With `late` the
         handler authorizes itself, with the resource as target. `root` puts the path below the service's prefix instead
-        of its base. `waits` marks a handler that waits for a host. `accepts` are content types of the body besides JSON. `raw` leaves the body on `call.stream`.
+        of its base. `also` are further statuses of success. `waits` marks a handler that waits for a host. `accepts` are content types of the body besides JSON. `raw` leaves the body on `call.stream`.
         """
         if (rule is None) == (not public):
             raise ValueError(f"{method} {path}: give a policy rule, or the reason why it is public")
@@ -117,6 +119,7 @@ class Operations:
                     public=public,
                     late=late,
                     status=status,
+                    also=also,
                     bodies=_schemas(body),
                     queries=_schemas(query),
                     first=first,
