@@ -150,7 +150,7 @@ def _responses(found: Sequence[Operation]) -> dict[str, Any]:
         described: dict[str, Any] = {"description": operation.summary or "Done."}
         if operation.response is not None:
             described["content"] = {"application/json": {"schema": operation.response}}
-        for status in (operation.status, *operation.also):
+        for status in operation.statuses:
             responses.setdefault(str(status), described)
     return responses
 

@@ -16,12 +16,8 @@ from tests.api.identity.fuzzing import Fuzzer
 from tests.api.identity.world import Identity
 from tests.databases import KINDS, database_url
 
-<<<<<<< HEAD
 USUAL = {"sqlite": 32, "postgresql": 17, "mariadb": 14}
 """Requests for each operation."""
-=======
-USUAL = {"sqlite": 6000, "postgresql": 3000, "mariadb": 3000}
->>>>>>> 0ce09ad (Fuzzing and the access table know the configuration of domains; the document of an operation names further statuses of success)
 
 
 @pytest.fixture(params=KINDS)

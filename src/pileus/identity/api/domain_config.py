@@ -45,7 +45,7 @@ def show_default(call: Call) -> dict[str, Any]:
     return {"config": domain_config.defaults(call.service, call.params.get("group"), call.params.get("option"))}
 
 
-@operations("PUT", _ALL, rule="identity:create_domain_config", status=201, also=(200,), body=_BODY, summary="Set the configuration of a domain")
+@operations("PUT", _ALL, rule="identity:create_domain_config", status=(201, 200), body=_BODY, summary="Set the configuration of a domain")
 def create_config(call: Call) -> Reply:
     _require_domain(call)
     config, existed = domain_config.replace(call.service, call.params["domain_id"], call.body["config"])

@@ -27,8 +27,7 @@ class Operation:
     rule: str | None
     public: str
     late: bool
-    status: int
-    also: tuple[int, ...]
+    statuses: tuple[int, ...]
     bodies: tuple[tuple[Version, Validator | None], ...]
     queries: tuple[tuple[Version, Validator | None], ...]
     first: Version
@@ -42,6 +41,11 @@ class Operation:
     waits: bool
     summary: str
     response: dict[str, Any] | None
+
+    @property
+    def status(self) -> int:
+        """Of success, unless the handler's reply says another one."""
+        return self.statuses[0]
 
     def body_for(self, version: Version) -> Validator | None:
         return _newest(self.bodies, version)
@@ -84,8 +88,7 @@ class Operations:
         rule: str | None = None,
         public: str = "",
         late: bool = False,
-        status: int = 200,
-        also: tuple[int, ...] = (),
+        status: int | tuple[int, ...] = 200,
         body: Schemas = None,
         query: Schemas = None,
         versions: str = "",
@@ -103,7 +106,7 @@ class Operations:
 
         `rule` is the policy rule; without one `public` must give the reason why no token is needed. With `late` the
         handler authorizes itself, with the resource as target. `root` puts the path below the service's prefix instead
-        of its base. `also` are further statuses of success. `waits` marks a handler that waits for a host. `accepts` are content types of the body besides JSON. `raw` leaves the body on `call.stream`.
+        of its base. Of several `status`es the first is usual. `waits` marks a handler that waits for a host. `accepts` are content types of the body besides JSON. `raw` leaves the body on `call.stream`.
         """
         if (rule is None) == (not public):
             raise ValueError(f"{method} {path}: give a policy rule, or the reason why it is public")
@@ -118,8 +121,7 @@ class Operations:
                     rule=rule,
                     public=public,
                     late=late,
-                    status=status,
-                    also=also,
+                    statuses=(status,) if isinstance(status, int) else status,
                     bodies=_schemas(body),
                     queries=_schemas(query),
                     first=first,
