@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken
 
 from pileus.identity.store import revision
+from pileus.identity.store.directory_tables import domain_options
 from pileus.identity.store.listing import Record
 from pileus.identity.store.tables import (
     credentials,
-    domain_options,
     oauth_access_tokens,
     oauth_consumers,
     oauth_request_tokens,

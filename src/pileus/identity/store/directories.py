@@ -12,8 +12,9 @@ from pileus.kernel import clock
 from pileus.kernel.db import insert_ignore
 
 from . import people
+from .directory_tables import directory_entries, domain_options
 from .listing import Lock, Record
-from .tables import GROUP, USER, directory_entries, domain_options, groups, memberships, projects, users
+from .tables import GROUP, USER, groups, memberships, projects, users
 
 TOGETHER = 500
 """Rows that one statement names."""

@@ -12,6 +12,7 @@ from pileus.kernel import clock
 from pileus.kernel.db import insert_ignore
 
 from . import listing, passwords
+from .directory_tables import directory_entries, domain_options
 from .federation_tables import federated_memberships
 from .listing import Lock, Record
 from .tables import (
@@ -19,8 +20,6 @@ from .tables import (
     application_credentials,
     assignments,
     credentials,
-    directory_entries,
-    domain_options,
     groups,
     memberships,
     projects,
