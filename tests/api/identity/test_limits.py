@@ -52,6 +52,16 @@ def test_a_registered_limit_from_creation_to_deletion(identity, nova):
     assert identity("GET", path).status == 404
 
 
+def test_a_registered_limit_outlives_its_service(identity, nova):
+    service = identity.make("service", type="rating")["id"]
+    body = {"registered_limits": [{"service_id": service, "resource_name": "reports", "default_limit": 3}]}
+    made = identity("POST", "/registered_limits", body, ok=201).json["registered_limits"][0]
+    identity("DELETE", f"/services/{service}", ok=204)
+    path = f"/registered_limits/{made['id']}"
+    assert identity("GET", path, ok=200).json["registered_limit"] == made
+    identity("DELETE", path, ok=204)
+
+
 def test_a_limit_from_creation_to_deletion(identity, nova):
     registered = register(identity, nova)
     project = identity.make("project", name="p")["id"]

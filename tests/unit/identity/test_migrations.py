@@ -49,3 +49,23 @@ def test_rules_of_passwords_begin_today_for_people_and_never_for_services(databa
     assert found["node-1"].options == {"lock_password": True, "ignore_lockout_failure_attempts": True}
     assert {(row.failed_auth_count, row.password_self_service) for row in found.values()} == {(0, False)}
     db.close()
+
+
+def test_limits_stay_when_registered_ones_lose_their_service(database_url):
+    db = Database(database_url, "identity")
+    before(db, "0013")
+    with db.write() as conn:
+        service = sa.text("INSERT INTO services (id, type, enabled, extra) VALUES ('s', 't', :yes, '{}')")
+        conn.execute(service, {"yes": True})
+        registered = "INSERT INTO registered_limits (id, service_id, region_id, resource_name, default_limit) VALUES ('r', 's', '', 'x', 3)"
+        conn.execute(sa.text(registered))
+        limit = "INSERT INTO limits (id, registered_limit_id, project_id, domain_id, resource_limit) VALUES ('l', 'r', 'p', '', 5)"
+        conn.execute(sa.text(limit))
+    assert migrate.upgrade(db, "identity")[0] == "0013"
+    with db.write() as conn:
+        conn.execute(sa.text("DELETE FROM services"))
+        assert [row.id for row in conn.execute(sa.select(tables.registered_limits))] == ["r"]
+        assert [(row.id, row.resource_limit) for row in conn.execute(sa.select(tables.limits))] == [("l", 5)]
+        conn.execute(sa.text("DELETE FROM registered_limits"))
+        assert conn.execute(sa.select(tables.limits)).all() == []
+    db.close()

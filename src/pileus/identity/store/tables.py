@@ -362,6 +362,7 @@ service_providers = sa.Table(
     sa.Index(None, "enabled"),
 )
 
+# They outlive their service, as upstream's do: no foreign key.
 registered_limits = sa.Table(
     "registered_limits",
     METADATA,
@@ -372,7 +373,6 @@ registered_limits = sa.Table(
     sa.Column("default_limit", sa.Integer, nullable=False),
     sa.Column("description", sa.Text),
     sa.UniqueConstraint("service_id", "region_id", "resource_name"),
-    sa.ForeignKeyConstraint(["service_id"], ["services.id"], ondelete="CASCADE"),
 )
 
 limits = sa.Table(
