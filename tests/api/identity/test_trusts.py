@@ -114,6 +114,22 @@ def test_without_impersonation_the_trustee_acts_in_the_own_name(identity, partie
     assert {role["name"] for role in body["roles"]} == {"member", "reader"}
 
 
+def test_a_token_of_a_trust_manages_no_application_credentials(identity, parties):
+    """They would outlive the trust, and an unrestricted one could pass on what the trust does not."""
+    path = f"/users/{parties['ann']}/application_credentials"
+    own = identity("POST", path, {"application_credential": {"name": "own", "access_rules": [{"service": "image", "method": "GET", "path": "/v2/images"}]}}, token=parties["anns"], ok=201).json
+    rule = own["application_credential"]["access_rules"][0]["id"]
+    identity("POST", path, {"application_credential": {"name": "other"}}, token=parties["anns"], ok=201)
+    token = entrusted(identity, create(identity, parties)).headers["x-subject-token"]
+    for body in ({"name": "x", "unrestricted": True}, {"name": "x"}):
+        refused = identity("POST", path, {"application_credential": body}, token=token)
+        assert (refused.status, message(refused)) == (403, "A token of a trust cannot be used to manage application credentials.")
+    assert identity("DELETE", f"{path}/{own['application_credential']['id']}", token=token).status == 403
+    assert identity("DELETE", f"/users/{parties['ann']}/access_rules/{rule}", token=token).status == 403
+    names = {one["name"] for one in identity("GET", path, token=parties["anns"]).json["application_credentials"]}
+    assert names == {"own", "other"}
+
+
 def test_only_the_trustee_can_use_it(identity, parties):
     trust = create(identity, parties)
     identity.user("eve")

@@ -43,7 +43,7 @@ def show_access_rule(call: Call) -> dict[str, Any]:
 )
 def delete_access_rule(call: Call) -> None:
     permit(call, _target(call))
-    application_credentials.check_unrestricted(call.service, call.context)
+    application_credentials.check_may_manage(call.service, call.context)
     access_rules.delete(call.service, call.params["user_id"], call.params["access_rule_id"])
 
 

@@ -120,7 +120,7 @@ def show_application_credential(call: Call) -> dict[str, Any]:
 )
 def delete_application_credential(call: Call) -> None:
     permit(call, _target(call))
-    application_credentials.check_unrestricted(call.service, call.context)
+    application_credentials.check_may_manage(call.service, call.context)
     application_credentials.delete(call.service, call.params["user_id"], call.params["application_credential_id"])
 
 

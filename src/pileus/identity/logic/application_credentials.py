@@ -61,7 +61,7 @@ def create(service: Service, context: Context, body: Mapping[str, Any]) -> tuple
     """
     if context.project_id is None or context.user_id is None:
         raise Forbidden("Application credentials are made with a token for a project.")
-    check_unrestricted(service, context)
+    check_may_manage(service, context)
     secret = body.get("secret")
     if secret is None:
         secret = base64.urlsafe_b64encode(ids.token_bytes(64)).decode().rstrip("=")
@@ -113,6 +113,13 @@ def check_unrestricted(service: Service, context: Context) -> None:
         raise Forbidden(
             "Using method 'application_credential' is not allowed for managing additional application credentials."
         )
+
+
+def check_may_manage(service: Service, context: Context) -> None:
+    """Raises Forbidden for those, and for a token of a trust: an application credential would outlive the trust."""
+    check_unrestricted(service, context)
+    if context.token is not None and token_logic.claims_of(service, context.token).trust_id is not None:
+        raise Forbidden("A token of a trust cannot be used to manage application credentials.")
 
 
 def check_not_delegated(service: Service, context: Context) -> None:
