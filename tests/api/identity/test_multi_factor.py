@@ -154,6 +154,44 @@ def test_wrong_passcodes_lock_and_locked_passcodes_are_wrong(start, time):
 
 
 @pytest.mark.parametrize("kind", databases.KINDS)
+@pytest.mark.parametrize("parts", ["one", "two"])
+def test_who_knows_the_password_cannot_guess_passcodes_for_ever(start, parts, time):
+    identity = start(lockout_failure_attempts=3, lockout_duration=60)
+    ann = with_totp(identity, "ann", options={"multi_factor_auth_rules": RULES})
+    for _ in range(3):
+        if parts == "one":
+            assert login(identity, {**password_of(ann), **passcode_of(ann, "wrong")}).status == 401
+        else:
+            receipt = login(identity, password_of(ann)).headers["openstack-auth-receipt"]
+            assert login(identity, passcode_of(ann, "wrong"), receipt).status == 401
+    locked = login(identity, {**password_of(ann), **passcode_of(ann)})
+    assert locked.status == 401 and locked.body == NO
+    assert "openstack-auth-receipt" not in login(identity, password_of(ann)).headers
+    time.advance(60)
+    assert login(identity, {**password_of(ann), **passcode_of(ann)}).status == 201
+
+
+def test_another_password_forgives_no_wrong_passcodes(start, time):
+    identity = start(lockout_failure_attempts=3)
+    ann = with_totp(identity, "ann", options={"multi_factor_auth_rules": RULES})
+    for number in range(2):
+        assert login(identity, passcode_of(ann, "wrong")).status == 401
+        body = {"original_password": "ann-secret" if not number else "ann-0", "password": f"ann-{number}"}
+        identity("POST", f"/users/{ann['id']}/password", {"user": body}, token=None, ok=204)
+    assert login(identity, passcode_of(ann, "wrong")).status == 401
+    assert login(identity, {**password_of(ann, "ann-1"), **passcode_of(ann)}).body == NO
+
+
+def test_a_whole_login_starts_counting_anew(start, time):
+    identity = start(lockout_failure_attempts=2)
+    ann = with_totp(identity, "ann", options={"multi_factor_auth_rules": RULES})
+    for _ in range(3):
+        assert login(identity, passcode_of(ann, "wrong")).status == 401
+        receipt = login(identity, password_of(ann)).headers["openstack-auth-receipt"]
+        assert login(identity, passcode_of(ann), receipt).status == 201
+        time.advance(30)
+
+
 def test_of_two_who_use_a_passcode_at_once_one_is_let_in(tmp_path, kind, time):
     with databases.database_url(kind, tmp_path) as url:
         identity = Identity(db_url=url, home=tmp_path / "home")

@@ -21,7 +21,7 @@ from pileus.kernel.errors import Forbidden, NotFound
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import Claims
 
-from . import compliance, keys, receipts, scopes
+from . import compliance, keys, lockout, receipts, scopes
 from . import tokens as token_logic
 from . import trusts as trust_logic
 from .methods import METHODS, external
@@ -57,6 +57,8 @@ def authenticate(
     with service.db.read() as conn:
         options, last_active = passwords.at_login(conn, who.user_id)
     who = receipts.completed(service, who, options, receipt)
+    if lockout.GUESSABLE & set(auth["identity"]["methods"]):
+        lockout.forgive(service, who.user_id)
     acting, scope = who, auth.get("scope")
     if isinstance(scope, dict) and "OS-TRUST:trust" in scope:
         acting, scope = _entrusted(service, who, scope)

@@ -103,15 +103,14 @@ def of_new_user(service: Service, password_hash: str | None, options: Options, n
 def of_new_password(
     service: Service, password_hash: str | None, options: Options, *, self_service: bool
 ) -> dict[str, Any]:
-    """The columns of a user who gets another password now: all tokens end."""
+    """The columns of a user who gets another password now: all tokens end. One that an administrator gives unlocks."""
     now = clock.utcnow()
     return {
         "password_hash": password_hash,
         "password_changed_at": now,
         "password_expires_at": expires_at(service, options, now, self_service=self_service) if password_hash else None,
         "password_self_service": self_service,
-        "failed_auth_count": 0,
-        "failed_auth_at": None,
+        **({} if self_service else {"failed_auth_count": 0, "failed_auth_at": None}),
         "tokens_valid_after": now,
     }
 

@@ -1,7 +1,8 @@
 """Users who give too many wrong passwords or passcodes are locked out of both for a while.
 
 Tokens, application credentials and EC2 keys of a locked user go on: whoever can guess must not be able to stop what runs.
-A locked user hears what everybody hears who is wrong, and a right password then is as wrong as any other.
+A locked user hears what everybody hears who is wrong, and a right password then is as wrong as any other. Only a whole login
+starts counting anew: who knows the password of a user with several methods must not have any number of passcodes for it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from pileus.identity.store import passwords as store
 from pileus.identity.store.listing import Record
 from pileus.kernel import clock
 from pileus.kernel.service import Service
+
+GUESSABLE = frozenset({"password", "totp"})
+"""Methods whose proofs are counted when they are wrong."""
 
 _NOBODY = ""
 
@@ -34,18 +38,27 @@ def judge(service: Service, row: Record | None, *, right: bool, what: str) -> Re
             with service.db.write() as conn:
                 store.count_failure(conn, row.id if row is not None else _NOBODY, now, most, over)
         raise AuthenticationFailed("unknown user" if row is None else f"wrong {what} for user {row.id}")
-    if counts and not _forgiven(service, row.id, most, over):
+    if counts and not _is_open(service, row.id, most, over):
         raise AuthenticationFailed(f"user {row.id} is locked after {most} failures")
     return row
 
 
-def _forgiven(service: Service, user_id: str, most: int, over: dt.datetime | None) -> bool:
+def forgive(service: Service, user_id: str) -> None:
+    """A user has logged in with all that it takes: counting starts anew, unless guesses have locked the user meanwhile."""
+    most = service.options.lockout_failure_attempts
+    if not most:
+        return
     with service.db.read() as conn:
         count, _since = store.failures(conn, user_id)
-    if not count:
-        return True
-    with service.db.write() as conn:
-        return store.forgive(conn, user_id, most, over)
+    if count:
+        with service.db.write() as conn:
+            store.forgive(conn, user_id, most, _over(service, clock.utcnow()))
+
+
+def _is_open(service: Service, user_id: str, most: int, over: dt.datetime | None) -> bool:
+    with service.db.read() as conn:
+        count, since = store.failures(conn, user_id)
+    return count < most or (over is not None and since is not None and since <= over)
 
 
 def _over(service: Service, now: dt.datetime) -> dt.datetime | None:

@@ -66,10 +66,10 @@ def count_failure(conn: sa.Connection, user_id: str, now: dt.datetime, most: int
     conn.execute(change.ordered_values((users.c.failed_auth_count, count), (users.c.failed_auth_at, now)))
 
 
-def forgive(conn: sa.Connection, user_id: str, most: int, over: dt.datetime | None) -> bool:
-    """Start anew after a right password; False, and nothing is changed, when the user is locked."""
+def forgive(conn: sa.Connection, user_id: str, most: int, over: dt.datetime | None) -> None:
+    """Start anew after a login; nothing is changed when the user is locked."""
     change = sa.update(users).where(users.c.id == user_id, _open(most, over))
-    return conn.execute(change.values(failed_auth_count=0, failed_auth_at=None)).rowcount > 0
+    conn.execute(change.values(failed_auth_count=0, failed_auth_at=None))
 
 
 def _open(most: int, over: dt.datetime | None) -> sa.ColumnElement[bool]:
