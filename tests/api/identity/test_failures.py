@@ -112,6 +112,16 @@ def test_secrets_of_application_credentials_cannot_be_guessed_either(identity):
     assert slowed.status == 429 and int(slowed.headers["retry-after"]) == 60
 
 
+@pytest.mark.parametrize("method, secret", [("password", "password"), ("totp", "passcode")])
+def test_what_else_a_section_says_hides_nobody(identity, method, secret):
+    ann = identity.user("ann")
+    proof = {"methods": [method], method: {"user": {"id": ann["id"], secret: "wrong"}, "secret": "", "id": "x", "name": "y"}}
+    for _ in range(3):
+        assert send(identity, "POST", "/auth/tokens", {"auth": {"identity": proof}}, HERE).status == 401
+    assert send(identity, "POST", "/auth/tokens", {"auth": {"identity": proof}}, HERE).status == 429
+    assert login(identity, "ann-secret", user={"id": ann["id"]}).status == 429
+
+
 def test_tokens_are_not_slowed(identity):
     for _ in range(10):
         assert identity.exchange("x" * 100).status == 401

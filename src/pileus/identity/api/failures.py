@@ -35,7 +35,7 @@ def accounts_of(identity: Mapping[str, Any]) -> set[str]:
     for method in identity["methods"]:
         section = identity.get(method)
         if isinstance(section, dict) and method != "token":  # nobody guesses a token
-            found |= {_name(section)} if "secret" in section else {_name(section.get("user"))}
+            found.add(_name(section if method == "application_credential" else section.get("user")))
     return found - {""}
 
 
