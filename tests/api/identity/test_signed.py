@@ -164,3 +164,24 @@ def test_delegated_tokens_make_no_credentials(identity, ann):
     assert identity("POST", "/credentials", {"credential": body}, token=token).status == 403
     path = f"/users/{ann['id']}/credentials/OS-EC2"
     assert identity("POST", path, {"tenant_id": ann["project"]}, token=token).status == 403
+def test_delegated_tokens_read_no_secrets(identity, ann, key):
+    """An EC2 secret or the key of a TOTP stands for all that the user may do; a delegated token does not."""
+    body = {"type": "totp", "user_id": ann["id"], "blob": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"}
+    totp = identity("POST", "/credentials", {"credential": body}, token=ann["token"], ok=201).json["credential"]
+    made = create(identity, ann, name="free", unrestricted=True)
+    bob, _project, _token = identity.member("bob")
+    trusts = []
+    for part in ({}, {"project_id": ann["project"], "roles": [{"name": "reader"}]}):
+        trust = {"trustor_user_id": ann["id"], "trustee_user_id": bob["id"], "impersonation": True, **part}
+        trusts.append(identity("POST", "/OS-TRUST/trusts", {"trust": trust}, token=ann["token"], ok=201).json["trust"]["id"])
+    delegated = [login(identity, made["secret"], id=made["id"])]
+    delegated += [identity.login("bob", "bob-secret", {"OS-TRUST:trust": {"id": trust}}) for trust in trusts]
+    ec2 = f"/users/{ann['id']}/credentials/OS-EC2"
+    for answer in delegated:
+        for path in ("/credentials", "/credentials?type=totp", f"/credentials/{totp['id']}", ec2, f"{ec2}/{key['access']}"):
+            refused = identity("GET", path, token=answer.headers["x-subject-token"])
+            told = "Credentials cannot be used with a token of an application credential, a trust, OAuth 1.0 or an EC2 key."
+            assert (refused.status, message(refused)) == (403, told), path
+            assert identity("GET", path, token=ann["token"]).status == 200
+
+

@@ -37,7 +37,7 @@ def _shown(call: Call, row: Record) -> dict[str, Any]:
 @operations("GET", "/credentials", rule="identity:list_credentials", late=True, summary="List credentials")
 def list_credentials(call: Call) -> dict[str, Any]:
     """Those who may not see all see their own."""
-    application_credentials.check_not_ec2(call.service, call.context)
+    application_credentials.check_not_delegated(call.service, call.context)
     wanted = listing(call, ("user_id", "type"))
     if call.allows("identity:list_credentials", {}):
         permit(call, {})
@@ -69,7 +69,7 @@ def create_credential(call: Call) -> dict[str, Any]:
 )
 def show_credential(call: Call) -> dict[str, Any]:
     row = _permitted(call)
-    application_credentials.check_not_ec2(call.service, call.context)
+    application_credentials.check_not_delegated(call.service, call.context)
     return {"credential": _shown(call, row)}
 
 

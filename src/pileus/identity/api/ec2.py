@@ -36,7 +36,7 @@ def _shown(call: Call, key: Ec2) -> dict[str, Any]:
 
 @operations("GET", _ALL, rule="identity:ec2_list_credentials", summary="List the EC2 credentials of a user")
 def list_ec2(call: Call) -> dict[str, Any]:
-    application_credentials.check_not_ec2(call.service, call.context)
+    application_credentials.check_not_delegated(call.service, call.context)
     keys = credentials.ec2_of(call.service, call.params["user_id"])
     return {"credentials": [_shown(call, key) for key in keys], "links": collection(call, "x", [], dict)["links"]}
 
@@ -61,7 +61,7 @@ def create_ec2(call: Call) -> dict[str, Any]:
 @operations("GET", _ONE, rule="identity:ec2_get_credential", late=True, summary="Show an EC2 credential")
 def show_ec2(call: Call) -> dict[str, Any]:
     key = _permitted(call)
-    application_credentials.check_not_ec2(call.service, call.context)
+    application_credentials.check_not_delegated(call.service, call.context)
     return {"credential": _shown(call, key)}
 
 

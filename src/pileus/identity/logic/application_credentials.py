@@ -130,14 +130,8 @@ def check_not_delegated(service: Service, context: Context) -> None:
     delegated = claims.application_credential_id or claims.trust_id or claims.access_token_id
     if delegated or "ec2credential" in claims.methods:
         raise Forbidden(
-            "Credentials cannot be changed with a token of an application credential, a trust, OAuth 1.0 or an EC2 key."
+            "Credentials cannot be used with a token of an application credential, a trust, OAuth 1.0 or an EC2 key."
         )
-
-
-def check_not_ec2(service: Service, context: Context) -> None:
-    """Raises Forbidden for a token of an EC2 credential: credentials are secrets that it must not give away."""
-    if context.token is not None and "ec2credential" in token_logic.claims_of(service, context.token).methods:
-        raise Forbidden("Credentials cannot be read with a token of an EC2 credential.")
 
 
 def _check_limit(service: Service, conn: sa.Connection, user_id: str) -> None:
