@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 
 import pytest
@@ -153,7 +154,6 @@ def test_wrong_passcodes_lock_and_locked_passcodes_are_wrong(start, time):
     assert login(identity, passcode_of(ann)).status == 201
 
 
-@pytest.mark.parametrize("kind", databases.KINDS)
 @pytest.mark.parametrize("parts", ["one", "two"])
 def test_who_knows_the_password_cannot_guess_passcodes_for_ever(start, parts, time):
     identity = start(lockout_failure_attempts=3, lockout_duration=60)
@@ -192,6 +192,7 @@ def test_a_whole_login_starts_counting_anew(start, time):
         time.advance(30)
 
 
+@pytest.mark.parametrize("kind", databases.KINDS)
 def test_of_two_who_use_a_passcode_at_once_one_is_let_in(tmp_path, kind, time):
     with databases.database_url(kind, tmp_path) as url:
         identity = Identity(db_url=url, home=tmp_path / "home")
@@ -347,6 +348,30 @@ def test_a_receipt_of_an_application_credential_keeps_its_bounds(start):
     assert whole.status == 201
     assert whole.json["token"]["project"]["id"] == project["id"]
     assert whole.json["token"]["application_credential"]["id"] == made["id"]
+
+
+def test_a_receipt_ends_with_the_application_credential_and_so_does_its_token(start, time):
+    identity = start()
+    who, _project, token = identity.member("ann")
+    credential = {"type": "totp", "user_id": who["id"], "blob": SECRET}
+    identity("POST", "/credentials", {"credential": credential}, ok=201)
+    proofs = []
+    for seconds in (600, 60):
+        body = {"name": f"for {seconds}", "expires_at": (clock.utcnow() + dt.timedelta(seconds=seconds)).isoformat()}
+        made = identity("POST", f"/users/{who['id']}/application_credentials", {"application_credential": body}, token=token, ok=201)
+        made = made.json["application_credential"]
+        proofs.append({"application_credential": {"id": made["id"], "secret": made["secret"]}})
+    rules = [["application_credential", "totp"]]
+    identity("PATCH", f"/users/{who['id']}", {"user": {"options": {"multi_factor_auth_rules": rules}}}, ok=200)
+    longer, shorter = (login(identity, proof, scope=None) for proof in proofs)
+    assert longer.json["receipt"]["expires_at"] == "2026-11-18T11:12:00.000000Z", "by itself"
+    assert shorter.json["receipt"]["expires_at"] == "2026-11-18T11:08:00.000000Z"
+    time.advance(30)
+    whole = login(identity, passcode_of(who), longer.headers["openstack-auth-receipt"], scope=None)
+    assert whole.json["token"]["expires_at"] == "2026-11-18T11:17:00.000000Z"
+    time.advance(30)
+    late = login(identity, passcode_of(who), shorter.headers["openstack-auth-receipt"], scope=None)
+    assert late.status == 401 and late.body == NO
 
 
 def test_keys_of_receipts_are_rotated_with_those_of_tokens(start, tmp_path):

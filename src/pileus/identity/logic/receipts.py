@@ -1,7 +1,7 @@
 """Receipts: what a login of several methods has proved so far.
 
 A receipt is made like an unscoped token, with keys of its own, so that neither is taken for the other. It ends after some
-minutes, and with whatever ends the tokens of its user: another password, disabling.
+minutes, with what was proved with, and with whatever ends the tokens of its user: another password, disabling.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import sqlalchemy as sa
+
 from pileus.identity.errors import AuthenticationFailed, MoreMethodsNeeded
-from pileus.identity.store import revision
+from pileus.identity.store import live, oauth1, revision
 from pileus.kernel import clock, tokens
 from pileus.kernel.service import Service
 from pileus.kernel.tokens import Claims
@@ -50,9 +52,11 @@ def _proved_before(service: Service, who: Who, receipt: str) -> Who:
         if claims.expires_at <= clock.utcnow():
             raise AuthenticationFailed("the receipt has expired")
         _check_user(service, conn, present, claims)
+        ends = _end_of_proof(conn, claims)
     return Who(
         user_id=claims.user_id,
         methods=claims.methods,
+        expires_at=ends,
         project_id=claims.project_id,
         application_credential_id=claims.application_credential_id,
         access_token_id=claims.access_token_id,
@@ -63,12 +67,24 @@ def _proved_before(service: Service, who: Who, receipt: str) -> Who:
     )
 
 
+def _end_of_proof(conn: sa.Connection, claims: Claims) -> dt.datetime | None:
+    """When the application credential or access token ends that the receipt stands on: the token must not last longer."""
+    rows = []
+    if claims.application_credential_id is not None:
+        rows.append(live.application_credential(conn, claims.application_credential_id))
+    if claims.access_token_id is not None:
+        rows.append(oauth1.access_token(conn, claims.access_token_id))
+    return min((row.expires_at for row in rows if row is not None and row.expires_at is not None), default=None)
+
+
 def _unfinished(service: Service, who: Who, rules: Sequence[Sequence[str]]) -> Exception:
     """What to answer to a login that is a part of what the rules ask for."""
     if "token" in who.methods:
         return AuthenticationFailed(f"the token of user {who.user_id} was made with fewer methods than are needed")
     keys.ensure_receipts(service)
     ends = who.proved_at + dt.timedelta(seconds=service.options.receipt_expiration)
+    if who.expires_at is not None:
+        ends = min(ends, who.expires_at)
     claims = Claims(
         user_id=who.user_id,
         methods=who.methods,
