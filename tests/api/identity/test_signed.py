@@ -99,6 +99,21 @@ def test_version_4_of_a_form_and_of_a_query(identity, key, service):
         assert verify(identity, service, version_4(key, away=away)).status == 401
 
 
+def test_only_a_time_that_was_signed_makes_a_signature_a_new_one(identity, key, service):
+    now = clock.utcnow().isoformat(timespec="seconds") + "Z"
+    for verb in ("POST", "GET"):
+        old = version_4(key, verb=verb, params={"Action": "DescribeInstances"}, away=-16)
+        assert verify(identity, service, {**old, "params": {**old["params"], "Timestamp": now}}).status == 401
+    captured = version_4(key, away=-16)  # a form, of which the signature covers the hash alone
+    for added in ({"Timestamp": now}, {"X-Amz-Date": now}, {"Timestamp": now, "SignatureVersion": "2"}):
+        assert verify(identity, service, {**captured, "params": added}).status == 401, added
+    assert verify(identity, service, {**version_4(key), "params": {"Timestamp": "2001-01-01T00:00:00Z"}}).status == 200
+    old = request_of(key, age=16)
+    for headers in ({"X-Amz-Date": now}, {"Timestamp": now}):
+        assert verify(identity, service, {**old, "headers": headers}).status == 401
+    assert verify(identity, service, request_of(key, headers={"X-Amz-Date": "20010101T000000Z"})).status == 200
+
+
 def test_only_services_and_administrators_may_ask(identity, ann, key):
     assert verify(identity, ann["token"], request_of(key)).status == 403
     assert verify(identity, None, request_of(key)).status == 401
@@ -157,13 +172,6 @@ def test_a_token_of_a_key_cannot_be_exchanged_and_touches_no_credentials(identit
         assert identity(method, path, body, token=token).status == 403, (method, path)
 
 
-def test_delegated_tokens_make_no_credentials(identity, ann):
-    made = create(identity, ann, name="free", unrestricted=True)
-    token = login(identity, made["secret"], id=made["id"]).headers["x-subject-token"]
-    body = {"type": "ec2", "user_id": ann["id"], "project_id": "0" * 32, "blob": '{"access": "a", "secret": "s"}'}
-    assert identity("POST", "/credentials", {"credential": body}, token=token).status == 403
-    path = f"/users/{ann['id']}/credentials/OS-EC2"
-    assert identity("POST", path, {"tenant_id": ann["project"]}, token=token).status == 403
 def test_delegated_tokens_read_no_secrets(identity, ann, key):
     """An EC2 secret or the key of a TOTP stands for all that the user may do; a delegated token does not."""
     body = {"type": "totp", "user_id": ann["id"], "blob": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"}
@@ -185,3 +193,10 @@ def test_delegated_tokens_read_no_secrets(identity, ann, key):
             assert identity("GET", path, token=ann["token"]).status == 200
 
 
+def test_delegated_tokens_make_no_credentials(identity, ann):
+    made = create(identity, ann, name="free", unrestricted=True)
+    token = login(identity, made["secret"], id=made["id"]).headers["x-subject-token"]
+    body = {"type": "ec2", "user_id": ann["id"], "project_id": "0" * 32, "blob": '{"access": "a", "secret": "s"}'}
+    assert identity("POST", "/credentials", {"credential": body}, token=token).status == 403
+    path = f"/users/{ann['id']}/credentials/OS-EC2"
+    assert identity("POST", path, {"tenant_id": ann["project"]}, token=token).status == 403

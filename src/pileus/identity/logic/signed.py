@@ -87,11 +87,15 @@ def _issue(service: Service, key: Ec2, given: Given) -> Issued:
 def _check_age(service: Service, given: Given) -> None:
     """What was signed long ago may have been overheard, and what is of tomorrow would be good until then.
 
-    A request that states no time has none to check.
+    The time is the one that the signature covers: a member that the version of the signature does not know can be added to a
+    captured request. A request that states no time has none to check.
     """
     params = given.get("params") or {}
     headers = {name.lower().strip(): value for name, value in (given.get("headers") or {}).items()}
-    stated = params.get("Timestamp") or headers.get("x-amz-date") or params.get("X-Amz-Date")
+    if params.get("SignatureVersion") == "2":
+        stated = params.get("Timestamp")
+    else:
+        stated = headers.get("x-amz-date") or params.get("X-Amz-Date")
     if not stated:
         return
     try:
