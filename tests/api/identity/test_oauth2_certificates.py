@@ -8,11 +8,14 @@ import hashlib
 from urllib.parse import quote, urlencode
 
 import pytest
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pileus.identity.store.tables import users
+from pileus.kernel import clock
 from pileus.kernel.testing import NOBODY
 from tests.api.identity.world import Identity, message
 
@@ -139,6 +142,41 @@ def test_other_reasons_to_refuse(identity, user):
 def test_the_user_must_be_able_to_use_a_token(identity, user, change):
     identity("PATCH", f"/users/{user['id']}", {"user": change}, ok=200)
     assert ask(identity, user, shown(of_user(user))).status == 401
+
+
+def test_a_certificate_is_one_method_of_those_that_the_user_needs(identity, user):
+    path = f"/users/{user['id']}"
+    for rules, status in (([["password", "totp"]], 401), ([["oauth2_credential", "totp"]], 401), ([["password", "totp"], ["oauth2_credential"]], 200)):
+        identity("PATCH", path, {"user": {"options": {"multi_factor_auth_rules": rules}}}, ok=200)
+        answer = ask(identity, user, shown(of_user(user)))
+        assert answer.status == status, rules
+        assert "openstack-auth-receipt" not in answer.headers
+        if status == 401:
+            assert answer.json == {"error": "invalid_client", "error_description": "Client authentication failed."}
+
+
+def test_who_shows_a_certificate_is_active(tmp_path):
+    identity = Identity(home=tmp_path, options={"disable_user_account_days_inactive": 2})
+    who, project, _token = identity.member("robot")
+    identity("PUT", "/OS-FEDERATION/mappings/oauth2_mapping", {"mapping": {"rules": RULES}}, ok=201)
+    body = {"email": "robot@example.org", "default_project_id": project["id"]}
+    user = identity("PATCH", f"/users/{who['id']}", {"user": body}, ok=200).json["user"]
+
+    def last_active(day=None):
+        mine = users.c.id == user["id"]
+        with identity.service.db.write() as conn:
+            if day is not None:
+                conn.execute(sa.update(users).where(mine).values(last_active_at=day))
+            return conn.execute(sa.select(users.c.last_active_at).where(mine)).scalar_one()
+
+    today = clock.utcnow().date()
+    last_active(today - dt.timedelta(days=1))
+    assert ask(identity, user, shown(of_user(user))).status == 200
+    assert last_active() == today
+    last_active(today - dt.timedelta(days=2))
+    assert ask(identity, user, shown(of_user(user))).status == 401, "too late: the user counts as disabled"
+    assert last_active() == today - dt.timedelta(days=2)
+    identity.client.close()
 
 
 @pytest.mark.parametrize("methods", [["tls_client_auth"], ["client_secret_basic"]])

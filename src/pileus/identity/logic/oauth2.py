@@ -9,12 +9,12 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from pileus.identity.errors import AuthenticationFailed
-from pileus.identity.store import federation, people, projects
+from pileus.identity.store import federation, passwords, people, projects
 from pileus.identity.store.listing import Record
 from pileus.kernel import client_certificates, clock
 from pileus.kernel.service import Service
 
-from . import mapping_rules
+from . import compliance, mapping_rules, multi_factor
 from .auth import Issued, issue
 from .mapping_rules import User
 from .proofs import Who
@@ -44,6 +44,7 @@ def by_certificate(service: Service, client_id: str, told: str) -> Issued:
         user = people.user(conn, client_id)
         domain = projects.domain(conn, user.domain_id) if user is not None else None
         mapped = _mapped(service, conn, names)
+        options, last_active = passwords.at_login(conn, client_id)
     if user is None or domain is None or not _is_same(mapped, user, domain):
         raise AuthenticationFailed(f"the certificate is not that of user {client_id}")
     if user.default_project_id is None:
@@ -54,7 +55,11 @@ def by_certificate(service: Service, client_id: str, told: str) -> Issued:
         thumbprint=client_certificates.thumbprint(der),
         proved_at=now,
     )
-    return issue(service, who, {"project": {"id": user.default_project_id}}, catalog=False)
+    if not multi_factor.are_met(multi_factor.rules_of(options), who.methods):
+        raise AuthenticationFailed(f"user {client_id} needs more methods than a certificate")  # OAuth 2.0 knows no receipt
+    issued = issue(service, who, {"project": {"id": user.default_project_id}}, catalog=False)
+    compliance.note_active(service, user.id, last_active)
+    return issued
 
 
 def _names(whose: str, name: x509.Name) -> dict[str, list[str]]:
