@@ -1,27 +1,20 @@
-"""An OpenID provider and a proxy for tests: a small provider of our own, and Debian's Apache with mod_auth_openidc.
+"""A small OpenID provider for tests.
 
-    with Provider(certificate) as provider, Apache(configuration) as apache: ...
+    with Provider(certificate) as provider: ...
 
-Both listen on loopback alone and end with the block. The provider knows the people of `PEOPLE`; it speaks the code flow (with a
+It listens on loopback alone and ends with the block. It knows the people of `PEOPLE`; it speaks the code flow (with a
 form to log in), the password grant, and tells what access tokens are worth.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import html
 import http.server
 import json
-import os
 import pathlib
 import secrets
-import shutil
-import signal
-import socket
 import ssl
-import subprocess
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -30,20 +23,11 @@ from typing import Any, Self
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-APACHE = "/usr/sbin/apache2"
-MODULES = pathlib.Path("/usr/lib/apache2/modules")
-WANTED = ("mpm_event", "authn_core", "authz_core", "authz_user", "auth_openidc", "proxy", "proxy_http", "headers", "ssl", "socache_shmcb")
 CLIENT, SECRET = "pileus", "client-secret"
 PEOPLE: dict[str, dict[str, Any]] = {
     "alice": {"password": "alice-pw", "claims": {"sub": "u-1", "preferred_username": "alice", "email": "alice@example.org", "groups": ["staff", "admins"]}},
     "bob": {"password": "bob-pw", "claims": {"sub": "u-2", "preferred_username": "böb", "email": "bob@example.org", "groups": ["guests"]}},
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _b64(data: bytes) -> str:
@@ -175,42 +159,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
-
-
-class Apache:
-    """Apache in the foreground with a configuration, in a folder of its own; `folder` can be used for files beforehand."""
-
-    def __init__(self, port: int) -> None:
-        assert pathlib.Path(APACHE).exists(), "Apache is not installed; `make install` with the argument test installs it"
-        self.port = port
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pileus-apache-"))
-        self.folder.chmod(0o755)  # Apache's children are not root
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, configuration: str) -> None:
-        lines = [f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in WANTED]
-        lines += [f"ServerRoot {self.folder}", f"DefaultRuntimeDir {self.folder}", f"PidFile {self.folder}/pid", f"ErrorLog {self.folder}/error.log"]
-        lines += ["ServerName localhost", f"Listen 127.0.0.1:{self.port}", "StartServers 1", "ThreadsPerChild 8", "MaxRequestWorkers 8", "MinSpareThreads 1", "MaxSpareThreads 8"]
-        if os.geteuid() == 0:
-            lines += ["User www-data", "Group www-data"]
-        (self.folder / "apache.conf").write_text("\n".join(lines) + "\n" + configuration)
-        self._process = subprocess.Popen([APACHE, "-D", "FOREGROUND", "-f", str(self.folder / "apache.conf")], stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                return
-            assert self._process.poll() is None and time.monotonic() < deadline, self.log()
-            time.sleep(0.05)
-
-    def log(self) -> str:
-        path = self.folder / "error.log"
-        return path.read_text() if path.exists() else ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(20)
-        shutil.rmtree(self.folder, ignore_errors=True)

@@ -19,12 +19,15 @@ from pileus.kernel.certificates import Authority, new_request
 from pileus.server.edge import Gateway
 from pileus.server.listener import make_server
 from tests.api.identity.world import PASSWORD, Identity
-from tests.oidc import CLIENT, SECRET, Apache, Provider, free_port
+from tests.apache import Apache, folder
+from tests.oidc import CLIENT, SECRET, Provider
+from tools.cloud import free_port
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PAGE = (TOP / "docs/operate/federation.md").read_text()
 OPENSTACK = TOP / ".build/clients/bin/openstack"
 DASHBOARD = "https://cloud.example.org/dashboard/auth/websso/"
+MODULES = ("auth_openidc", "proxy", "proxy_http", "headers", "ssl", "socache_shmcb")
 AUTH = "/v3/OS-FEDERATION/identity_providers/corporate/protocols/openid/auth"
 
 
@@ -68,7 +71,7 @@ class Cloud:
     def log_in(self, browser, path, name, password, **headers):
         """Follow the way through the provider's form; what comes at its end. `headers` go with every request."""
         form = browser.get(self.url + path, headers=headers, timeout=30)
-        assert form.url.startswith(self.provider.issuer), (form.status_code, form.text, self.apache.log())
+        assert form.url.startswith(self.provider.issuer), (form.status_code, form.text, self.apache.log)
         fields = {key: html.unescape(value) for key, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form.text)}
         return browser.post(f"{self.provider.issuer}/login", data={**fields, "username": name, "password": password}, headers=headers, timeout=30)
 
@@ -83,17 +86,17 @@ def cloud(tmp_path_factory):
     authority = Authority.make()
     key, chain = authority.server("localhost", ["localhost"])
     (home / "both.pem").write_bytes(key + chain)
-    with Provider(home / "both.pem") as provider, Apache(port) as apache, listening(identity) as behind:
-        clients = Authority.make()
+    clients = Authority.make()
+    with Provider(home / "both.pem") as provider, folder() as directory, listening(identity) as behind:
         for name, content in (("cloud.key", key), ("cloud.pem", chain), ("ca.pem", authority.pem), ("clients.pem", clients.pem)):
-            (apache.folder / name).write_bytes(content)
-        (apache.folder / "cloud.key").chmod(0o600)
-        bundle = f"OIDCCABundlePath {apache.folder}/ca.pem\n"
+            (directory / name).write_bytes(content)
+        (directory / "cloud.key").chmod(0o600)
+        bundle = f"OIDCCABundlePath {directory}/ca.pem\n"
         whole = block("apache").replace("    OIDCProviderMetadataURL", block("apache", 1) + "    OIDCProviderMetadataURL", 1)
-        apache.start(bundle + adapted(whole, port, behind, provider, apache.folder))
-        ca = str(apache.folder / "ca.pem")
-        prepare(identity, provider, url, ca, home)
-        yield Cloud(identity, provider, apache, url, ca, clients)
+        with Apache(directory, MODULES, bundle + adapted(whole, port, behind, provider, directory), port=port) as apache:
+            ca = str(directory / "ca.pem")
+            prepare(identity, provider, url, ca, home)
+            yield Cloud(identity, provider, apache, url, ca, clients)
     identity.client.close()
 
 
@@ -146,7 +149,7 @@ def rescoped(cloud, token):
 def test_a_person_logs_in_by_the_code_flow(cloud):
     browser = cloud.browser()
     answer = cloud.log_in(browser, AUTH, "alice", "alice-pw")
-    assert answer.status_code == 201, (answer.text, cloud.apache.log())
+    assert answer.status_code == 201, (answer.text, cloud.apache.log)
     user = answer.json()["token"]["user"]
     assert (user["name"], len(user["OS-FEDERATION"]["groups"])) == ("alice", 1)
     scoped = rescoped(cloud, answer.headers["X-Subject-Token"])
@@ -166,7 +169,7 @@ def test_a_wrong_password_leads_nowhere(cloud):
 def test_names_with_letters_of_all_kinds(cloud):
     answer = cloud.log_in(cloud.browser(), AUTH, "bob", "bob-pw")
     user = answer.json()["token"]["user"]
-    assert (user["name"], user["OS-FEDERATION"]["groups"]) == ("böb", []), cloud.apache.log()
+    assert (user["name"], user["OS-FEDERATION"]["groups"]) == ("böb", []), cloud.apache.log
 
 
 @pytest.mark.parametrize("path", ["/v3/auth/OS-FEDERATION/websso/openid", "/identity/v3/auth/OS-FEDERATION/identity_providers/corporate/protocols/openid/websso"])
@@ -183,7 +186,7 @@ def test_an_access_token_is_enough(cloud):
     grant = {"grant_type": "password", "username": "alice", "password": "alice-pw", "client_id": CLIENT, "client_secret": SECRET}
     token = browser.post(f"{cloud.provider.issuer}/token", data=grant, timeout=30).json()["access_token"]
     answer = browser.post(cloud.url + AUTH, headers={"Authorization": f"Bearer {token}"}, timeout=30)
-    assert (answer.status_code, answer.json()["token"]["user"]["name"]) == (201, "alice"), cloud.apache.log()
+    assert (answer.status_code, answer.json()["token"]["user"]["name"]) == (201, "alice"), cloud.apache.log
     refused = cloud.browser().post(cloud.url + AUTH, headers={"Authorization": "Bearer rubbish"}, allow_redirects=False, timeout=30)
     assert refused.status_code == 401
 
@@ -213,7 +216,7 @@ def test_headers_of_a_client_count_for_nothing_where_apache_protects_nothing(clo
 def test_headers_of_a_client_do_not_change_who_has_logged_in(cloud):
     headers = {name: value.format(issuer=cloud.provider.issuer) for name, value in LIES.items()}
     answer = cloud.log_in(cloud.browser(), AUTH, "bob", "bob-pw", **headers)
-    assert answer.status_code == 201, (answer.text, cloud.apache.log())
+    assert answer.status_code == 201, (answer.text, cloud.apache.log)
     assert answer.json()["token"]["user"]["name"] == "böb"
     assert answer.json()["token"]["user"]["OS-FEDERATION"]["groups"] == []
 
@@ -222,7 +225,7 @@ def stock(cloud, options, *arguments):
     """What the stock client answers."""
     command = [str(OPENSTACK), *(part for name, value in options.items() for part in (f"--os-{name}", value))]
     done = subprocess.run([*command, *arguments, "-f", "json"], capture_output=True, text=True, env=clean(), timeout=120)
-    assert done.returncode == 0, done.stderr + cloud.apache.log()
+    assert done.returncode == 0, done.stderr + cloud.apache.log
     return json.loads(done.stdout)
 
 
@@ -316,7 +319,7 @@ def test_the_stock_client_works_with_a_certificate(cloud, robot):
 def test_a_token_is_bound_to_the_certificate_that_apache_has_checked(cloud, robot):
     who, _options, shown = robot
     answer = bound_token(cloud, who, shown)
-    assert answer.status_code == 200, (answer.text, cloud.apache.log())
+    assert answer.status_code == 200, (answer.text, cloud.apache.log)
     headers = {"X-Auth-Token": answer.json()["access_token"]}
     here = f"{cloud.url}/identity/v3/auth/projects"
     assert cloud.browser().get(here, headers=headers, cert=shown, timeout=30).status_code == 200

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
-PAGES = [TOP / "docs" / "service.md", TOP / "docs" / "tour.md"]
+PAGES = [TOP / "docs" / "service.md", TOP / "docs" / "tour.md", TOP / "docs" / "chores" / "new-endpoint.md"]
 NAMED = re.compile(r"`((?:src|tests|tools|docs|kernel|clients|server|cli)/[\w./-]+)`|\]\(([\w./-]+)\)")
 
 

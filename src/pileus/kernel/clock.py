@@ -96,6 +96,11 @@ def iso_micro(moment: _dt.datetime | None) -> str | None:
     return None if moment is None else moment.isoformat(timespec="microseconds")
 
 
+def iso_utc(moment: _dt.datetime | None) -> str | None:
+    """2026-11-20T10:22:14.000000Z, as tokens, receipts and trusts print times."""
+    return None if moment is None else moment.isoformat(timespec="microseconds") + "Z"
+
+
 def parse(text: str) -> _dt.datetime:
     """An ISO 8601 moment as naive UTC; ValueError when it is none."""
     moment = _dt.datetime.fromisoformat(text.strip())

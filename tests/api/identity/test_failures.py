@@ -12,14 +12,6 @@ HERE, THERE = "192.0.2.1", "198.51.100.7"
 
 
 @pytest.fixture
-def time():
-    made = clock.VirtualClock()
-    previous = clock.use(made)
-    yield made
-    clock.use(previous)
-
-
-@pytest.fixture
 def identity(tmp_path, time):
     made = Identity(home=tmp_path, options={"failed_logins": 3, "failed_logins_window": 60})
     yield made

@@ -15,14 +15,6 @@ IDP = "/OS-FEDERATION/identity_providers/idp"
 MAPPING = "/OS-FEDERATION/mappings/idp"
 
 
-@pytest.fixture
-def virtual():
-    mine = clock.VirtualClock()
-    before = clock.use(mine)
-    yield mine
-    clock.use(before)
-
-
 def scoped(identity, unscoped, project):
     return identity.exchange(unscoped, {"project": {"id": project["id"]}})
 
@@ -250,7 +242,7 @@ def test_groups_follow_the_last_login(identity):
     assert identity.validate(old).status == 200
 
 
-def test_memberships_end_with_time_and_so_do_tokens_of_them(identity, virtual):
+def test_memberships_end_with_time_and_so_do_tokens_of_them(identity, time):
     federate(identity, authorization_ttl=120)
     group, project = staffed(identity)
     unscoped = token(identity)
@@ -259,20 +251,20 @@ def test_memberships_end_with_time_and_so_do_tokens_of_them(identity, virtual):
     user = identity.validate(inside, by=inside).json["token"]["user"]["id"]
     made = identity("POST", f"/users/{user}/application_credentials", credential, token=inside, ok=201).json["application_credential"]
     methods = {"methods": ["application_credential"], "application_credential": {"id": made["id"], "secret": made["secret"]}}
-    virtual.advance(90 * 60)
+    time.advance(90 * 60)
     later = identity("POST", "/auth/tokens", {"auth": {"identity": methods}}, token=None, ok=201)
     assert roles_of(later) == {"member", "reader"}
     left = clock.parse(later.json["token"]["expires_at"]) - clock.utcnow()
     assert left.total_seconds() == 30 * 60, "the token ends with the membership, not after an hour"
     own = later.headers["x-subject-token"]
     assert [one["id"] for one in identity("GET", f"/users/{user}/groups", token=own).json["groups"]] == [group["id"]]
-    virtual.advance(30 * 60)
+    time.advance(30 * 60)
     assert identity("POST", "/auth/tokens", {"auth": {"identity": methods}}, token=None).status == 401
     token(identity)
     assert identity("POST", "/auth/tokens", {"auth": {"identity": methods}}, token=None).status == 201, "until the next login"
 
 
-def test_ended_memberships_are_dropped(identity, virtual):
+def test_ended_memberships_are_dropped(identity, time):
     federate(identity)
     staffed(identity)
     login(identity)
@@ -282,18 +274,18 @@ def test_ended_memberships_are_dropped(identity, virtual):
             return conn.exec_driver_sql("SELECT count(*) FROM federated_memberships").scalar_one()
 
     for seconds, rows in ((0, 1), (3600, 0)):
-        virtual.advance(seconds)
+        time.advance(seconds)
         forget_ended(identity.service)
         assert left() == rows
 
 
-def test_memberships_last_as_long_as_a_token_at_least(identity, virtual):
+def test_memberships_last_as_long_as_a_token_at_least(identity, time):
     federate(identity, authorization_ttl=1)
     _group, project = staffed(identity)
     inside = scoped(identity, token(identity), project).headers["x-subject-token"]
-    virtual.advance(3599)
+    time.advance(3599)
     assert identity.validate(inside, by=inside).status == 200
-    virtual.advance(2)
+    time.advance(2)
     assert identity.validate(inside, by=inside).status == 401
 
 
@@ -356,7 +348,7 @@ def test_effective_assignments_show_federated_members(identity):
         assert any(group["id"] in one["links"].get("membership", "") for one in found)
 
 
-def test_a_trust_of_a_federated_user_works_while_the_memberships_last(identity, virtual):
+def test_a_trust_of_a_federated_user_works_while_the_memberships_last(identity, time):
     federate(identity, authorization_ttl=120)
     _group, project = staffed(identity)
     answer = scoped(identity, token(identity), project)
@@ -365,12 +357,12 @@ def test_a_trust_of_a_federated_user_works_while_the_memberships_last(identity, 
     trust = {"trustor_user_id": user, "trustee_user_id": friend["id"], "project_id": project["id"], "impersonation": False, "roles": [{"name": "member"}]}
     made = identity("POST", "/OS-TRUST/trusts", {"trust": trust}, token=inside, ok=201).json["trust"]["id"]
     scope = {"OS-TRUST:trust": {"id": made}}
-    virtual.advance(90 * 60)
+    time.advance(90 * 60)
     delegated = identity.login("friend", "friend-secret", scope)
     assert (delegated.status, roles_of(delegated)) == (201, {"member", "reader"})
     left = clock.parse(delegated.json["token"]["expires_at"]) - clock.utcnow()
     assert left.total_seconds() == 30 * 60
-    virtual.advance(30 * 60)
+    time.advance(30 * 60)
     assert identity.login("friend", "friend-secret", scope).status == 403
 
 

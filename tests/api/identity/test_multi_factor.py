@@ -16,29 +16,7 @@ from tests.api.identity.world import PASSWORD, Identity, message
 
 SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 NO = b'{"error":{"code":401,"message":"The request you have made requires authentication.","title":"Unauthorized"}}'
-START = 1_795_000_020.0  # the first second of a window
 RULES = [["password", "totp"]]
-
-
-@pytest.fixture
-def time():
-    made = clock.VirtualClock(START)
-    previous = clock.use(made)
-    yield made
-    clock.use(previous)
-
-
-@pytest.fixture
-def start(tmp_path, time):
-    started = []
-
-    def make(**options):
-        started.append(Identity(home=tmp_path, options=options))
-        return started[-1]
-
-    yield make
-    for made in started:
-        made.client.close()
 
 
 def code(back=0):

@@ -16,28 +16,6 @@ DAY = 86400
 NO = "The request you have made requires authentication."
 
 
-@pytest.fixture
-def time():
-    made = clock.VirtualClock(1_795_000_000.0)
-    previous = clock.use(made)
-    yield made
-    clock.use(previous)
-
-
-@pytest.fixture
-def start(tmp_path, time):
-    """Identity with options, on a clock that the test moves."""
-    started = []
-
-    def make(**options):
-        started.append(Identity(home=tmp_path, options=options))
-        return started[-1]
-
-    yield make
-    for made in started:
-        made.client.close()
-
-
 def change(identity, user, old, new):
     body = {"user": {"original_password": old, "password": new}}
     return identity("POST", f"/users/{user['id']}/password", body, token=None)
@@ -98,9 +76,9 @@ def test_impossible_rules_stop_the_start(tmp_path, text, told):
 def test_a_password_expires_and_is_changed_with_itself(start, time):
     identity = start(password_expires_days=10)
     ann = identity.user("ann")
-    assert ann["password_expires_at"] == "2026-11-28T11:06:40.000000"
+    assert ann["password_expires_at"] == "2026-11-28T11:07:00.000000"
     token = identity.login("ann", "ann-secret").json["token"]
-    assert token["user"]["password_expires_at"] == "2026-11-28T11:06:40.000000"
+    assert token["user"]["password_expires_at"] == "2026-11-28T11:07:00.000000"
     time.advance(10 * DAY)
     expired = identity.login("ann", "ann-secret")
     assert expired.status == 401
@@ -109,7 +87,7 @@ def test_a_password_expires_and_is_changed_with_itself(start, time):
     assert change(identity, ann, "wrong", "next").status == 401
     assert change(identity, ann, "ann-secret", "next").status == 204
     assert identity.login("ann", "next").status == 201
-    assert shown(identity, ann)["password_expires_at"] == "2026-12-08T11:06:40.000000"
+    assert shown(identity, ann)["password_expires_at"] == "2026-12-08T11:07:00.000000"
 
 
 def test_an_expired_password_of_a_disabled_user_stays(start, time):
@@ -127,7 +105,7 @@ def test_users_can_be_exempt_from_expiry(start, time):
     time.advance(30 * DAY)
     assert identity.login("ann", "ann-secret").status == 201
     changed = by_admin(identity, ann, options={"ignore_password_expiry": None}).json["user"]
-    assert changed["options"] == {} and changed["password_expires_at"] == "2026-11-28T11:06:40.000000"
+    assert changed["options"] == {} and changed["password_expires_at"] == "2026-11-28T11:07:00.000000"
     assert identity.login("ann", "ann-secret").status == 401
     assert by_admin(identity, ann, options={"ignore_password_expiry": True}).json["user"]["password_expires_at"] is None
     assert identity.login("ann", "ann-secret").status == 201

@@ -229,31 +229,23 @@ def test_a_revoked_token_is_gone_at_once_and_its_children_live(identity):
     assert identity("DELETE", "/auth/tokens", headers={"X-Subject-Token": parent}).status == 404
 
 
-@pytest.fixture
-def virtual_clock():
-    made = clock.VirtualClock()
-    previous = clock.use(made)
-    yield made
-    clock.use(previous)
-
-
-def test_a_token_ends_and_services_may_look_a_little_longer(virtual_clock, identity):
+def test_a_token_ends_and_services_may_look_a_little_longer(time, identity):
     token = identity.admin
     assert identity.validate(token).status == 200
-    virtual_clock.advance(3601)
+    time.advance(3601)
     fresh = identity.token("admin", PASSWORD)
     assert identity.validate(token, by=fresh).status == 404
     assert identity("GET", "/users", token=token).status == 401
     assert identity.validate(token, by=fresh, query="?allow_expired=1").status == 200
-    virtual_clock.advance(172800)
+    time.advance(172800)
     fresh = identity.token("admin", PASSWORD)
     assert identity.validate(token, by=fresh, query="?allow_expired=1").status == 404
 
 
-def test_a_revoked_token_stays_revoked_when_expired_ones_are_allowed(virtual_clock, identity):
+def test_a_revoked_token_stays_revoked_when_expired_ones_are_allowed(time, identity):
     token = identity.token("admin", PASSWORD)
     identity("DELETE", "/auth/tokens", headers={"X-Subject-Token": token}, ok=204)
-    virtual_clock.advance(3601)
+    time.advance(3601)
     fresh = identity.token("admin", PASSWORD)
     assert identity.validate(token, by=fresh, query="?allow_expired=1").status == 404
 

@@ -10,7 +10,7 @@ from pileus.identity.store.listing import Record
 from pileus.kernel import clock
 from pileus.kernel.web import Call, Operations
 
-from .common import BOOLEAN, ID, NAME, TEXT, collection, permit
+from .common import BOOLEAN, ID, NAME, TEXT, collection, permit, wrapped
 
 operations = Operations()
 
@@ -31,26 +31,20 @@ _ACCESS_RULE = {
     },
     "additionalProperties": False,
 }
-_BODY = {
-    "type": "object",
-    "properties": {
-        "application_credential": {
-            "type": "object",
-            "properties": {
-                "name": NAME,
-                "description": TEXT,
-                "secret": {"type": ["string", "null"]},
-                "expires_at": TEXT,
-                "roles": {"type": "array", "items": _ROLE},
-                "unrestricted": BOOLEAN,
-                "access_rules": {"type": "array", "items": _ACCESS_RULE},
-            },
-            "required": ["name"],
-            "additionalProperties": False,
-        }
+_BODY = wrapped(
+    "application_credential",
+    {
+        "name": NAME,
+        "description": TEXT,
+        "secret": {"type": ["string", "null"]},
+        "expires_at": TEXT,
+        "roles": {"type": "array", "items": _ROLE},
+        "unrestricted": BOOLEAN,
+        "access_rules": {"type": "array", "items": _ACCESS_RULE},
     },
-    "required": ["application_credential"],
-}
+    required=["name"],
+    strict=True,
+)
 
 
 def _shown(call: Call, row: Record, found: Found) -> dict[str, Any]:

@@ -20,10 +20,18 @@ JSON = "application/json"
 RECEIPT = "Openstack-Auth-Receipt"
 
 _DOMAIN = {"type": "object", "properties": {"id": {"type": "string"}, "name": {"type": "string"}}}
-_USER = {
+_USER: dict[str, Any] = {
     "type": "object",
     "properties": {"id": {"type": "string"}, "name": {"type": "string"}, "domain": _DOMAIN},
 }
+
+
+def _user_with(secret: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The section of a method in which a user is named together with a secret."""
+    user = {**_USER, "properties": {**_USER["properties"], secret: schema}, "required": [secret]}
+    return {"type": "object", "properties": {"user": user}, "required": ["user"]}
+
+
 _SCOPE = {
     "anyOf": [
         {"type": "string", "enum": ["unscoped"]},
@@ -57,28 +65,8 @@ _AUTH = {
                             "properties": {"id": {"type": "string"}},
                             "required": ["id"],
                         },
-                        "password": {
-                            "type": "object",
-                            "properties": {
-                                "user": {
-                                    **_USER,
-                                    "properties": {**_USER["properties"], "password": {"type": "string"}},  # type: ignore[dict-item]
-                                    "required": ["password"],
-                                }
-                            },
-                            "required": ["user"],
-                        },
-                        "totp": {
-                            "type": "object",
-                            "properties": {
-                                "user": {
-                                    **_USER,
-                                    "properties": {**_USER["properties"], "passcode": {"type": "string", "maxLength": 64}},  # type: ignore[dict-item]
-                                    "required": ["passcode"],
-                                }
-                            },
-                            "required": ["user"],
-                        },
+                        "password": _user_with("password", {"type": "string"}),
+                        "totp": _user_with("passcode", {"type": "string", "maxLength": 64}),
                         "mapped": {
                             "type": "object",
                             "properties": {

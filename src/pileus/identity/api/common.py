@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
-from pileus.identity.errors import invalid
+from pileus.identity.errors import invalid, not_found
+from pileus.identity.logic import projects
 from pileus.identity.logic.proofs import SignedRequest
 from pileus.identity.store.listing import COMPARATORS, Filter, Listing, Record
 from pileus.kernel import clock
@@ -30,10 +31,10 @@ IMMUTABLE_OPTIONS = {
 
 
 def wrapped(
-    name: str, properties: Mapping[str, Any], *, required: Sequence[str] = (), least: int = 0
+    name: str, properties: Mapping[str, Any], *, required: Sequence[str] = (), least: int = 0, strict: bool = False
 ) -> dict[str, Any]:
-    """The schema of `{name: {...}}`; identity keeps attributes that it does not know."""
-    inner: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": True}
+    """The schema of `{name: {...}}`. Attributes that identity does not know are kept, or with `strict` refused."""
+    inner: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": not strict}
     if required:
         inner["required"] = list(required)
     if least:
@@ -72,6 +73,15 @@ def target(
     return found
 
 
+def permitted_project(call: Call) -> tuple[Record, list[str]]:
+    """The project of the path with its tags, authorized. Raises Forbidden, NotFound."""
+    row, tags = projects.find(call.service, call.params["project_id"])
+    permit(call, target(project=row))
+    if row is None:
+        raise not_found("project", call.params["project_id"])
+    return row, tags
+
+
 def own_domain(call: Call, name: str) -> dict[str, Any]:
     """The target of a list: the domain of a domain-scoped caller, who will see nothing else."""
     return {name: call.context.domain_id} if call.context.domain_id else {}
@@ -85,17 +95,35 @@ def with_domain(call: Call, body: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-# Signatures ------------------------------------------------------------------------------------------------------------
+# Forms and signatures ------------------------------------------------------------------------------------------------------------
 
 
-def signed_request(call: Call, form: Sequence[tuple[str, str]] = ()) -> SignedRequest:
+FORM = "application/x-www-form-urlencoded"
+_LONGEST_FORM = 16384
+"""Bytes: far more than any client sends."""
+
+
+def form(call: Call) -> list[tuple[str, str]]:
+    """The parameters of the body; none without a body. Raises Invalid for a body that is no form."""
+    sent = call.content(_LONGEST_FORM)
+    if not sent:
+        return []
+    if (call.headers.get("Content-Type") or "").partition(";")[0].strip().lower() != FORM:
+        raise invalid(f"The body must be empty or {FORM}.")
+    try:
+        return parse_qsl(sent.decode(), keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        raise invalid("The form cannot be read.") from None
+
+
+def signed_request(call: Call, parameters: Sequence[tuple[str, str]] = ()) -> SignedRequest:
     """What OAuth 1.0 signs of this request."""
     return SignedRequest(
         method=call.method,
         url=call.root_link(call.path),
         authorization=call.headers.get("Authorization") or "",
         query=tuple(call.query.items()),
-        form=tuple(form),
+        form=tuple(parameters),
     )
 
 
@@ -147,27 +175,6 @@ def _moment(attribute: str, text: str) -> Filter:
         raise invalid(
             f"Invalid input for query parameter '{attribute}': {moment!r} is no moment like 2026-11-20T10:22:14Z."
         ) from None
-
-
-def matching(rows: Sequence[Record], wanted: Listing) -> list[Record]:
-    """Those of a list that is whole already which the filters let through."""
-    return [row for row in rows if all(_matches(getattr(row, one.attribute), one) for one in wanted.filters)]
-
-
-def _matches(present: Any, wanted: Filter) -> bool:
-    if wanted.comparator in {"", "equals"}:
-        return bool(present == wanted.value)
-    text, value = str(present), str(wanted.value)
-    if wanted.comparator.startswith("i"):
-        text, value = text.lower(), value.lower()
-    match wanted.comparator.removeprefix("i"):
-        case "contains":
-            return value in text
-        case "startswith":
-            return text.startswith(value)
-        case "endswith":
-            return text.endswith(value)
-    return text == value
 
 
 def limit(call: Call) -> int:

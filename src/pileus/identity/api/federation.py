@@ -9,7 +9,7 @@ from pileus.identity.logic import federation, mappings
 from pileus.identity.store.listing import Record
 from pileus.kernel.web import Call, Operations
 
-from .common import BOOLEAN, NULLABLE_ID, TEXT, collection, listing
+from .common import BOOLEAN, NULLABLE_ID, TEXT, collection, listing, wrapped
 
 operations = Operations()
 
@@ -27,19 +27,13 @@ _CHANGEABLE = {
 }
 _MAPPING_ID = {"type": "string", "minLength": 1, "maxLength": 64}
 _ATTRIBUTE = {"type": ["string", "null"], "maxLength": 255}
+_PROTOCOL_BODY = wrapped(
+    "protocol",
+    {"mapping_id": _MAPPING_ID, "remote_id_attribute": _ATTRIBUTE},
+    required=["mapping_id"],
+    strict=True,
+)
 _RULES = {"id": _MAPPING_ID, "rules": {"type": "array"}, "schema_version": {"type": ["string", "null"]}}
-
-
-def _strict(
-    name: str, properties: Mapping[str, Any], *, required: Sequence[str] = (), least: int = 0
-) -> dict[str, Any]:
-    """The schema of `{name: {...}}`, with these properties and no others."""
-    inner = {"type": "object", "properties": dict(properties), "additionalProperties": False}
-    if required:
-        inner["required"] = list(required)
-    if least:
-        inner["minProperties"] = least
-    return {"type": "object", "properties": {name: inner}, "required": [name]}
 
 
 # Identity providers ----------------------------------------------------------------------------------------------------
@@ -77,7 +71,7 @@ def list_providers(call: Call) -> dict[str, Any]:
     _PROVIDER,
     rule="identity:create_identity_provider",
     status=201,
-    body=_strict("identity_provider", {**_CHANGEABLE, "domain_id": NULLABLE_ID}),
+    body=wrapped("identity_provider", {**_CHANGEABLE, "domain_id": NULLABLE_ID}, strict=True),
     summary="Register an identity provider",
 )
 def create_provider(call: Call) -> dict[str, Any]:
@@ -94,7 +88,7 @@ def show_provider(call: Call) -> dict[str, Any]:
     "PATCH",
     _PROVIDER,
     rule="identity:update_identity_provider",
-    body=_strict("identity_provider", _CHANGEABLE, least=1),
+    body=wrapped("identity_provider", _CHANGEABLE, least=1, strict=True),
     summary="Update an identity provider",
 )
 def update_provider(call: Call) -> dict[str, Any]:
@@ -149,7 +143,7 @@ def list_protocols(call: Call) -> dict[str, Any]:
     _PROTOCOL,
     rule="identity:create_protocol",
     status=201,
-    body=_strict("protocol", {"mapping_id": _MAPPING_ID, "remote_id_attribute": _ATTRIBUTE}, required=["mapping_id"]),
+    body=_PROTOCOL_BODY,
     summary="Add a protocol to an identity provider",
 )
 def create_protocol(call: Call) -> dict[str, Any]:
@@ -169,7 +163,7 @@ def show_protocol(call: Call) -> dict[str, Any]:
     "PATCH",
     _PROTOCOL,
     rule="identity:update_protocol",
-    body=_strict("protocol", {"mapping_id": _MAPPING_ID, "remote_id_attribute": _ATTRIBUTE}, required=["mapping_id"]),
+    body=_PROTOCOL_BODY,
     summary="Update a protocol of an identity provider",
 )
 def update_protocol(call: Call) -> dict[str, Any]:
@@ -214,7 +208,7 @@ def list_mappings(call: Call) -> dict[str, Any]:
     _MAPPING,
     rule="identity:create_mapping",
     status=201,
-    body=_strict("mapping", _RULES, required=["rules"]),
+    body=wrapped("mapping", _RULES, required=["rules"], strict=True),
     summary="Create a mapping",
 )
 def create_mapping(call: Call) -> dict[str, Any]:
@@ -231,7 +225,7 @@ def show_mapping(call: Call) -> dict[str, Any]:
     "PATCH",
     _MAPPING,
     rule="identity:update_mapping",
-    body=_strict("mapping", _RULES, required=["rules"]),
+    body=wrapped("mapping", _RULES, required=["rules"], strict=True),
     summary="Replace the rules of a mapping",
 )
 def update_mapping(call: Call) -> dict[str, Any]:

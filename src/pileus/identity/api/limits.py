@@ -9,7 +9,7 @@ from pileus.identity.logic import limits
 from pileus.identity.store.listing import Record
 from pileus.kernel.web import Call, Operations
 
-from .common import ID, TEXT, collection, listing, permit
+from .common import ID, TEXT, collection, listing, permit, wrapped
 
 operations = Operations()
 
@@ -31,11 +31,6 @@ def _many(name: str, properties: dict[str, Any], required: list[str]) -> dict[st
         "properties": {name: {"type": "array", "items": item, "minItems": 1}},
         "required": [name],
     }
-
-
-def _one(name: str, properties: dict[str, Any]) -> dict[str, Any]:
-    item = {"type": "object", "properties": properties, "minProperties": 1, "additionalProperties": False}
-    return {"type": "object", "properties": {name: item}, "required": [name]}
 
 
 # Registered limits ----------------------------------------------------------------------------------------------------
@@ -86,7 +81,7 @@ def show_registered(call: Call) -> dict[str, Any]:
     "PATCH",
     _REGISTERED_PATH,
     rule="identity:update_registered_limit",
-    body=_one("registered_limit", _REGISTERED),
+    body=wrapped("registered_limit", _REGISTERED, least=1, strict=True),
     summary="Update a registered limit",
 )
 def update_registered(call: Call) -> dict[str, Any]:
@@ -176,7 +171,7 @@ def show_limit(call: Call) -> dict[str, Any]:
     "PATCH",
     "/limits/{limit_id}",
     rule="identity:update_limit",
-    body=_one("limit", {"resource_limit": _AMOUNT, "description": TEXT}),
+    body=wrapped("limit", {"resource_limit": _AMOUNT, "description": TEXT}, least=1, strict=True),
     summary="Update a limit",
 )
 def update_limit(call: Call) -> dict[str, Any]:

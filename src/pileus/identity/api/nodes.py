@@ -11,7 +11,7 @@ from pileus.identity.store.nodes import ACTIVE, DRAINING
 from pileus.kernel import clock
 from pileus.kernel.web import Call, Operations
 
-from .common import permit
+from .common import permit, wrapped
 
 operations = Operations()
 
@@ -20,8 +20,7 @@ _INVITED = "the one-time secret in the body proves who asks"
 
 
 def _wrapped(name: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    inner = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return {"type": "object", "properties": {name: inner}, "required": [name], "additionalProperties": False}
+    return {**wrapped(name, properties, required=required, strict=True), "additionalProperties": False}
 
 
 _TOKEN = _wrapped(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl
 
 from pileus.identity.api import render
-from pileus.identity.errors import invalid, not_found
+from pileus.identity.errors import not_found
 from pileus.identity.logic import oauth1
 from pileus.identity.logic import roles as role_logic
 from pileus.identity.logic.oauth1 import Granted
@@ -14,13 +13,10 @@ from pileus.identity.store.listing import Record
 from pileus.kernel import clock
 from pileus.kernel.web import Call, Operations, Reply
 
-from .common import ID, NAME, TEXT, collection, listing, signed_request, wrapped
+from .common import FORM, ID, NAME, TEXT, collection, form, listing, signed_request, wrapped
 
 operations = Operations()
 
-FORM = "application/x-www-form-urlencoded"
-_MOST = 16384
-"""Bytes of a form: far more than any client sends."""
 _CONSUMERS = "/OS-OAUTH1/consumers"
 _CONSUMER = _CONSUMERS + "/{consumer_id}"
 _PROPERTIES = {"description": TEXT}
@@ -101,7 +97,7 @@ def delete_consumer(call: Call) -> None:
     "POST", "/OS-OAUTH1/request_token", public="the consumer signs", raw=True, status=201, summary="Get a request token"
 )
 def create_request_token(call: Call) -> Reply:
-    request = signed_request(call, _form(call))
+    request = signed_request(call, form(call))
     return _granted(oauth1.create_request_token(call.service, request, call.headers.get("Requested-Project-Id")))
 
 
@@ -121,26 +117,13 @@ def authorize_request_token(call: Call) -> dict[str, Any]:
     "POST", "/OS-OAUTH1/access_token", public="the consumer signs", raw=True, status=201, summary="Get an access token"
 )
 def create_access_token(call: Call) -> Reply:
-    return _granted(oauth1.create_access_token(call.service, signed_request(call, _form(call))))
-
-
-def _form(call: Call) -> list[tuple[str, str]]:
-    """The parameters of the body, which are signed too. Raises Invalid for a body that is no form."""
-    sent = call.content(_MOST)
-    if not sent:
-        return []
-    if (call.headers.get("Content-Type") or "").partition(";")[0].strip().lower() != FORM:
-        raise invalid(f"The body must be empty or {FORM}.")
-    try:
-        return parse_qsl(sent.decode(), keep_blank_values=True, max_num_fields=100)
-    except ValueError:
-        raise invalid("The form cannot be read.") from None
+    return _granted(oauth1.create_access_token(call.service, signed_request(call, form(call))))
 
 
 def _granted(made: Granted) -> Reply:
     answer = f"oauth_token={made.id}&oauth_token_secret={made.secret}"
     if made.expires_at is not None:
-        answer += f"&oauth_expires_at={clock.iso_micro(made.expires_at)}Z"
+        answer += f"&oauth_expires_at={clock.iso_utc(made.expires_at)}"
     return Reply(answer, headers={"Cache-Control": "no-store"}, content_type=FORM)
 
 
@@ -152,13 +135,12 @@ _TOKEN = _TOKENS + "/{access_token_id}"
 
 def _token(call: Call, row: Record) -> dict[str, Any]:
     here = call.link(f"/users/{row.user_id}/OS-OAUTH1/access_tokens/{row.id}")
-    expires_at = clock.iso_micro(row.expires_at)
     return {
         "id": row.id,
         "consumer_id": row.consumer_id,
         "project_id": row.project_id,
         "authorizing_user_id": row.user_id,
-        "expires_at": None if expires_at is None else expires_at + "Z",
+        "expires_at": clock.iso_utc(row.expires_at),
         "links": {"self": here, "roles": here + "/roles"},
     }
 

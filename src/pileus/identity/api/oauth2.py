@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import urllib.parse
 from typing import Any
 
 from pileus.identity.errors import AuthenticationFailed
 from pileus.identity.logic import auth, oauth2
 from pileus.kernel import client_certificates, clock
-from pileus.kernel.errors import Failure, TooManyRequests
+from pileus.kernel.errors import Failure, Invalid, TooManyRequests
 from pileus.kernel.web import Call, Operations, Reply
 
+from .common import form
 from .failures import slowed
 
 operations = Operations()
 
-_FORM = "application/x-www-form-urlencoded"
-_MOST = 16384
-"""Bytes of a form: far more than any client sends."""
 
 
 @operations(
@@ -34,14 +31,14 @@ _MOST = 16384
     summary="Get an access token with client credentials",
 )
 def issue_token(call: Call) -> Reply:
-    form = _form(call)
-    grant_type = form.get("grant_type")
+    given = _form(call)
+    grant_type = given.get("grant_type")
     if grant_type is None:
         return _refused(400, "invalid_request", "The parameter grant_type is required.")
     if grant_type != "client_credentials":
         return _refused(400, "unsupported_grant_type", f"The parameter grant_type {grant_type} is not supported.")
     try:
-        issued = _issue(call, form)
+        issued = _issue(call, given)
     except TooManyRequests:
         raise
     except AuthenticationFailed:
@@ -55,15 +52,15 @@ def issue_token(call: Call) -> Reply:
     return Reply(answer, headers=_UNKEPT)
 
 
-def _issue(call: Call, form: dict[str, str]) -> auth.Issued:
+def _issue(call: Call, given: dict[str, str]) -> auth.Issued:
     """By the certificate where the client has shown one, by its secret otherwise. Raises AuthenticationFailed."""
     allowed = call.service.options.oauth2_authn_methods
     certificate = client_certificates.told(call.assertion, call.service.config.api.client_certificate_header)
     if certificate is not None:
-        if "tls_client_auth" not in allowed or not form.get("client_id"):
+        if "tls_client_auth" not in allowed or not given.get("client_id"):
             raise AuthenticationFailed("client certificates are not allowed, or there is no client_id")
-        return oauth2.by_certificate(call.service, form["client_id"], certificate)
-    client = _client(call, form)
+        return oauth2.by_certificate(call.service, given["client_id"], certificate)
+    client = _client(call, given)
     if "client_secret_basic" not in allowed or client is None:
         raise AuthenticationFailed("the client has shown neither certificate nor secret, or none that is allowed")
     credential = {"id": client[0], "secret": client[1]}
@@ -83,17 +80,13 @@ def _refused(status: int, error: str, description: str) -> Reply:
 
 def _form(call: Call) -> dict[str, str]:
     """The parameters of the body; empty where it is no form. Of one that is given twice the first counts."""
-    sent = call.content(_MOST)
-    if (call.headers.get("Content-Type") or "").partition(";")[0].strip().lower() != _FORM:
-        return {}
     try:
-        found = urllib.parse.parse_qs(sent.decode(), keep_blank_values=True, max_num_fields=20)
-    except ValueError:
+        return dict(reversed(form(call)))
+    except Invalid:
         return {}
-    return {name: values[0] for name, values in found.items()}
 
 
-def _client(call: Call, form: dict[str, Any]) -> tuple[str, str] | None:
+def _client(call: Call, given: dict[str, Any]) -> tuple[str, str] | None:
     """Id and secret: by HTTP Basic, or else in the form (RFC 6749, section 2.3.1)."""
     kind, _, told = (call.headers.get("Authorization") or "").partition(" ")
     if kind.lower() == "basic":
@@ -102,5 +95,5 @@ def _client(call: Call, form: dict[str, Any]) -> tuple[str, str] | None:
         except (binascii.Error, ValueError):
             return None
     else:
-        name, secret = form.get("client_id", ""), form.get("client_secret", "")
+        name, secret = given.get("client_id", ""), given.get("client_secret", "")
     return (name, secret) if name and secret and "\0" not in name else None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pileus.identity.api import render
-from pileus.identity.errors import invalid, not_found
+from pileus.identity.errors import invalid
 from pileus.identity.logic import projects
 from pileus.identity.logic.projects import TagFilter
 from pileus.identity.store.listing import Record
@@ -23,7 +23,7 @@ from .common import (
     listing,
     own_domain,
     permit,
-    target,
+    permitted_project,
     with_domain,
     wrapped,
 )
@@ -82,7 +82,7 @@ def create_project(call: Call) -> dict[str, Any]:
 
 @operations("GET", "/projects/{project_id}", rule="identity:get_project", late=True, summary="Show a project")
 def show_project(call: Call) -> dict[str, Any]:
-    row, tags = _permitted(call)
+    row, tags = permitted_project(call)
     shown = render.projects(call, {row.id: tags})(row)
     shown.update(_family(call, row))
     return {"project": shown}
@@ -142,7 +142,7 @@ def _nested_children(project_id: str, below: Sequence[Record]) -> dict[str, Any]
     summary="Update a project",
 )
 def update_project(call: Call) -> dict[str, Any]:
-    row, _tags = _permitted(call)
+    row, _tags = permitted_project(call)
     changed = projects.update(call.service, row.id, call.body["project"])
     _row, tags = projects.find(call.service, row.id)
     return {"project": render.projects(call, {row.id: tags})(changed)}
@@ -157,14 +157,5 @@ def update_project(call: Call) -> dict[str, Any]:
     summary="Delete a project",
 )
 def delete_project(call: Call) -> None:
-    row, _tags = _permitted(call)
+    row, _tags = permitted_project(call)
     projects.delete(call.service, row.id)
-
-
-def _permitted(call: Call) -> tuple[Record, list[str]]:
-    """The project of the path, authorized. Raises Forbidden, NotFound."""
-    row, tags = projects.find(call.service, call.params["project_id"])
-    permit(call, target(project=row))
-    if row is None:
-        raise not_found("project", call.params["project_id"])
-    return row, tags

@@ -19,7 +19,7 @@ _EVENTS = "/OS-REVOKE/events"
 
 
 def _shown(row: Record) -> dict[str, Any]:
-    moment = f"{clock.iso_micro(row.revoked_at)}Z"
+    moment = clock.iso_utc(row.revoked_at)
     name = "audit_chain_id" if row.chain else "audit_id"
     return {name: row.audit_id, "issued_before": moment, "revoked_at": moment}
 

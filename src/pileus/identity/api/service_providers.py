@@ -9,7 +9,7 @@ from pileus.identity.logic import service_providers
 from pileus.identity.store.listing import Record
 from pileus.kernel.web import Call, Operations
 
-from .common import BOOLEAN, TEXT, collection, listing
+from .common import BOOLEAN, TEXT, collection, listing, wrapped
 
 operations = Operations()
 
@@ -26,13 +26,7 @@ _PROPERTIES = {
 
 
 def _body(**more: Any) -> dict[str, Any]:
-    inner = {"type": "object", "properties": _PROPERTIES, "additionalProperties": False, **more}
-    return {
-        "type": "object",
-        "properties": {"service_provider": inner},
-        "required": ["service_provider"],
-        "additionalProperties": False,
-    }
+    return {**wrapped("service_provider", _PROPERTIES, strict=True, **more), "additionalProperties": False}
 
 
 def _shown(call: Call, row: Record) -> dict[str, Any]:
@@ -77,7 +71,7 @@ def show_service_provider(call: Call) -> dict[str, Any]:
     "PATCH",
     _PATH + "/{sp_id}",
     rule="identity:update_service_provider",
-    body=_body(minProperties=1),
+    body=_body(least=1),
     summary="Update a service provider",
 )
 def update_service_provider(call: Call) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pileus.identity.logic import projects
 from pileus.identity.store.listing import Record
 from pileus.kernel.web import Call, Operations, Reply
 
-from .common import permit, target
+from .common import permitted_project
 
 operations = Operations()
 
@@ -22,7 +22,7 @@ _BODY = {"type": "object", "properties": {"tags": TAGS}, "required": ["tags"], "
 
 @operations("GET", "/projects/{project_id}/tags", rule="identity:list_project_tags", late=True, summary="List tags")
 def list_tags(call: Call) -> dict[str, Any]:
-    row, tags = _permitted(call)
+    row, tags = permitted_project(call)
     return {"tags": tags, "links": _links(call, row)}
 
 
@@ -35,7 +35,7 @@ def list_tags(call: Call) -> dict[str, Any]:
     summary="Replace all tags",
 )
 def replace_tags(call: Call) -> dict[str, Any]:
-    row, _tags = _permitted(call)
+    row, _tags = permitted_project(call)
     tags = projects.set_tags(call.service, row.id, call.body["tags"], limit=MOST_TAGS)
     return {"tags": tags, "links": _links(call, row)}
 
@@ -49,7 +49,7 @@ def replace_tags(call: Call) -> dict[str, Any]:
     summary="Remove all tags",
 )
 def remove_tags(call: Call) -> None:
-    row, _tags = _permitted(call)
+    row, _tags = permitted_project(call)
     projects.set_tags(call.service, row.id, (), limit=MOST_TAGS)
 
 
@@ -58,14 +58,14 @@ _ONE = "/projects/{project_id}/tags/{tag}"
 
 @operations("GET", _ONE, rule="identity:get_project_tag", late=True, status=204, summary="Check a tag")
 def check_tag(call: Call) -> None:
-    _row, tags = _permitted(call)
+    _row, tags = permitted_project(call)
     if call.params["tag"] not in tags:
         raise not_found("project tag", call.params["tag"])
 
 
 @operations("PUT", _ONE, rule="identity:create_project_tag", late=True, status=201, summary="Add a tag")
 def add_tag(call: Call) -> Reply:
-    row, _tags = _permitted(call)
+    row, _tags = permitted_project(call)
     name = call.params["tag"]
     projects.add_tag(call.service, row.id, name, limit=MOST_TAGS)
     return Reply(headers={"Location": call.link(f"/projects/{row.id}/tags/{quote(name, safe='')}")})
@@ -73,18 +73,9 @@ def add_tag(call: Call) -> Reply:
 
 @operations("DELETE", _ONE, rule="identity:delete_project_tag", late=True, status=204, summary="Remove a tag")
 def remove_tag(call: Call) -> None:
-    row, _tags = _permitted(call)
+    row, _tags = permitted_project(call)
     projects.remove_tag(call.service, row.id, call.params["tag"])
 
 
 def _links(call: Call, row: Record) -> dict[str, Any]:
     return {"next": None, "self": call.link(f"/projects/{row.id}/tags"), "previous": None}
-
-
-def _permitted(call: Call) -> tuple[Record, list[str]]:
-    """The project of the path, authorized. Raises Forbidden, NotFound."""
-    row, tags = projects.find(call.service, call.params["project_id"])
-    permit(call, target(project=row))
-    if row is None:
-        raise not_found("project", call.params["project_id"])
-    return row, tags

@@ -51,7 +51,6 @@ _BODY = {
 
 
 def _brief(call: Call, row: Record) -> dict[str, Any]:
-    expires_at = clock.iso_micro(row.expires_at)
     return {
         **row.extra,
         "id": row.id,
@@ -59,7 +58,7 @@ def _brief(call: Call, row: Record) -> dict[str, Any]:
         "trustee_user_id": row.trustee_user_id,
         "project_id": row.project_id,
         "impersonation": row.impersonation,
-        "expires_at": None if expires_at is None else expires_at + "Z",
+        "expires_at": clock.iso_utc(row.expires_at),
         "remaining_uses": row.remaining_uses,
         "redelegation_count": row.redelegation_count,
         "redelegated_trust_id": row.redelegated_trust_id,

@@ -8,6 +8,7 @@ from pileus.identity.api import render
 from pileus.identity.errors import not_found
 from pileus.identity.logic import federated_identities, shadows, users
 from pileus.identity.logic import projects as project_logic
+from pileus.identity.logic.common import matching
 from pileus.identity.store.listing import Record
 from pileus.kernel.web import Call, Operations
 
@@ -20,7 +21,6 @@ from .common import (
     TEXT,
     collection,
     listing,
-    matching,
     own_domain,
     people,
     permit,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from pileus.identity.store import credentials as store
 from pileus.identity.store import listing, live, revision
 from pileus.identity.store.listing import Record
 from pileus.identity.store.tables import application_credentials
-from pileus.kernel import clock, ids
+from pileus.kernel import ids
 from pileus.kernel.context import Context
 from pileus.kernel.db import is_unique_violation
 from pileus.kernel.errors import Forbidden
@@ -24,6 +23,7 @@ from pileus.kernel.service import Service
 from . import access_rules, passwords
 from . import state as state_module
 from . import tokens as token_logic
+from .common import expiry
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def create(service: Service, context: Context, body: Mapping[str, Any]) -> tuple
         secret_hash = passwords.hash_generated(secret)
     else:
         secret_hash = state_module.of(service).hasher.hash(secret)
-    expires_at = _expiry(body.get("expires_at"))
+    expires_at = expiry("an application credential", body.get("expires_at"))
     credential_id = ids.new_id()
     try:
         with service.db.write() as conn:
@@ -155,18 +155,6 @@ def _role_ids(
             raise invalid(f"Invalid application credential: Could not find role assignment with role: {role_id}.")
         found.add(role_id)
     return sorted(found)
-
-
-def _expiry(text: str | None) -> dt.datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = clock.parse(text)
-    except ValueError:
-        raise invalid(f"Invalid input for field 'expires_at': {text!r} is not a date and time.") from None
-    if moment <= clock.utcnow():
-        raise invalid("The expiration of an application credential must be in the future.")
-    return moment
 
 
 def delete(service: Service, user_id: str, credential_id: str) -> None:

@@ -25,7 +25,7 @@ from . import compliance, keys, lockout, receipts, scopes
 from . import tokens as token_logic
 from . import trusts as trust_logic
 from .methods import METHODS, external
-from .proofs import Attempt, Section, SignedRequest, Who, both
+from .proofs import Attempt, Section, SignedRequest, Who, both, carried
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,8 +164,7 @@ def _claims(service: Service, who: Who, scope: Mapping[str, str]) -> Claims:
         ends = min(ends, who.expires_at)
     audit_id = tokens.new_audit_id()
     return Claims(
-        user_id=who.user_id,
-        methods=who.methods,
+        **carried(who),
         issued_at=who.proved_at,
         expires_at=ends,
         audit_ids=(audit_id,) if who.chain_id is None else (audit_id, who.chain_id),
@@ -173,9 +172,4 @@ def _claims(service: Service, who: Who, scope: Mapping[str, str]) -> Claims:
         domain_id=scope.get("domain_id"),
         system=scope.get("system"),
         trust_id=who.trust_id,
-        application_credential_id=who.application_credential_id,
-        access_token_id=who.access_token_id,
-        identity_provider_id=who.identity_provider_id,
-        protocol_id=who.protocol_id,
-        thumbprint=who.thumbprint,
     )

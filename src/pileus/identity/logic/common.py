@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import datetime as dt
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
-from pileus.identity.errors import Immutable, duplicate_name, invalid
+from pileus.identity.errors import AlreadyExists, Immutable, duplicate_name, invalid
+from pileus.identity.store.listing import Filter, Listing, Record
+from pileus.identity.wire import Named
+from pileus.kernel import clock
 from pileus.kernel.db import is_unique_violation
 
 
@@ -55,3 +59,44 @@ def unique_name(kind: str, name: str, domain_id: str | None = None) -> Iterator[
         if is_unique_violation(error):
             raise duplicate_name(kind, name, domain_id) from None
         raise
+
+
+@contextmanager
+def unique_id(kind: str, identifier: str) -> Iterator[None]:
+    """The same where the caller chose the id."""
+    try:
+        yield
+    except IntegrityError as error:
+        if is_unique_violation(error):
+            raise AlreadyExists(kind, f"Duplicate entry found with ID {identifier}") from None
+        raise
+
+
+def check_id(kind: str, identifier: str) -> None:
+    """An id that the caller chose. Raises Invalid."""
+    if not 1 <= len(identifier) <= 64:
+        raise invalid(f"The id of a {kind} has at most 64 characters.")
+
+
+def expiry(kind: str, text: str | None) -> dt.datetime | None:
+    """The `expires_at` of a body, which has to be in the future; `kind` as in "a trust". Raises Invalid."""
+    if text is None:
+        return None
+    try:
+        moment = clock.parse(text)
+    except ValueError:
+        raise invalid(f"Invalid input for field 'expires_at': {text!r} is not a date and time.") from None
+    if moment <= clock.utcnow():
+        raise invalid(f"The expiration of {kind} must be in the future.")
+    return moment
+
+
+def matching(rows: Sequence[Record], wanted: Listing) -> list[Record]:
+    """Those of a list that is whole already which the filters let through."""
+    return [row for row in rows if all(_matches(getattr(row, one.attribute), one) for one in wanted.filters)]
+
+
+def _matches(present: Any, wanted: Filter) -> bool:
+    if wanted.comparator in {"", "equals"}:
+        return bool(present == wanted.value)
+    return Named(str(wanted.value), wanted.comparator).fits(str(present))

@@ -18,7 +18,6 @@ from pileus.identity.store import listing, people, projects, revision
 from pileus.identity.store import roles as role_store
 from pileus.identity.store.listing import Lock, Record
 from pileus.identity.store.tables import PROJECT, USER, users
-from pileus.identity.store.tables import projects as project_table
 from pileus.kernel import clock, ids
 from pileus.kernel.db import is_deadlock, is_unique_violation
 from pileus.kernel.errors import Forbidden, Unavailable
@@ -338,17 +337,5 @@ def _project(conn: sa.Connection, name: str, domain_id: str) -> str:
         raise AuthenticationFailed(f"{name!r} cannot be the name of a project")
     projects.domain(conn, domain_id, "share")
     project_id = ids.new_id()
-    conn.execute(
-        sa.insert(project_table).values(
-            id=project_id,
-            name=name,
-            domain_id=domain_id,
-            parent_id=domain_id,
-            description="",
-            enabled=True,
-            is_domain=False,
-            options={},
-            extra={},
-        )
-    )
+    projects.add(conn, project_id, name, domain_id=domain_id, parent_id=domain_id)
     return project_id

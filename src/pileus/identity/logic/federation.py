@@ -16,14 +16,15 @@ from sqlalchemy.exc import IntegrityError
 
 from pileus.identity.errors import AlreadyExists, invalid, not_found
 from pileus.identity.store import federation as store
-from pileus.identity.store import listing, revision
+from pileus.identity.store import listing, projects, revision
 from pileus.identity.store.federation_tables import federation_protocols, identity_providers, remote_ids
 from pileus.identity.store.listing import Listing, Lock, Record
-from pileus.identity.store.tables import projects as project_table
+from pileus.identity.store.tables import NO_DOMAIN
 from pileus.kernel import ids
 from pileus.kernel.db import is_unique_violation
 from pileus.kernel.service import Service
 
+from .common import check_id, unique_id
 from .users import require_domain
 
 
@@ -57,8 +58,8 @@ def create_provider(service: Service, provider_id: str, body: Mapping[str, Any])
 
     Raises AlreadyExists, NotFound for the domain, Invalid.
     """
-    _check_id("identity provider", provider_id)
-    with _free("identity_provider", provider_id), service.db.write() as conn:
+    check_id("identity provider", provider_id)
+    with _unique(provider_id), service.db.write() as conn:
         if body.get("domain_id") is not None:
             domain_id = require_domain(conn, body["domain_id"]).id
         else:
@@ -78,26 +79,15 @@ def create_provider(service: Service, provider_id: str, body: Mapping[str, Any])
 
 def _make_domain(conn: sa.Connection, provider_id: str) -> str:
     domain_id = ids.new_id()
-    conn.execute(
-        sa.insert(project_table).values(
-            id=domain_id,
-            name=domain_id,
-            domain_id="",
-            parent_id=None,
-            description=f"Users of identity provider {provider_id}; made with it.",
-            enabled=True,
-            is_domain=True,
-            options={},
-            extra={},
-        )
-    )
+    description = f"Users of identity provider {provider_id}; made with it."
+    projects.add(conn, domain_id, domain_id, domain_id=NO_DOMAIN, description=description)
     return domain_id
 
 
 def update_provider(service: Service, provider_id: str, body: Mapping[str, Any]) -> Found:
     """Change an identity provider; one that is disabled says nothing any more. Raises NotFound, AlreadyExists."""
     values = {name: body[name] for name in ("enabled", "description", "authorization_ttl") if name in body}
-    with _free("identity_provider", provider_id), service.db.write() as conn:
+    with _unique(provider_id), service.db.write() as conn:
         required_provider(conn, provider_id, "update")
         listing.change(conn, identity_providers, provider_id, values)
         _take_remote_ids(conn, provider_id, body)
@@ -106,6 +96,19 @@ def update_provider(service: Service, provider_id: str, body: Mapping[str, Any])
         found = _found(conn, provider_id)
         revision.advance(conn)
         return found
+
+
+@contextmanager
+def _unique(provider_id: str) -> Iterator[None]:
+    """Turns the breach of a unique constraint into the conflict that clients know."""
+    with unique_id("identity_provider", provider_id):
+        try:
+            yield
+        except IntegrityError as error:
+            if is_unique_violation(error, remote_ids.name):
+                details = "Duplicate remote ID: another identity provider has one of these."
+                raise AlreadyExists("identity_provider", details) from None
+            raise
 
 
 def _take_remote_ids(conn: sa.Connection, provider_id: str, body: Mapping[str, Any]) -> None:
@@ -147,8 +150,8 @@ def find_protocol(service: Service, provider_id: str, protocol_id: str) -> Recor
 
 def create_protocol(service: Service, provider_id: str, protocol_id: str, body: Mapping[str, Any]) -> Record:
     """Raises NotFound for the identity provider, AlreadyExists, Invalid for an unknown mapping."""
-    _check_id("protocol", protocol_id)
-    with _free("federation_protocol", protocol_id), service.db.write() as conn:
+    check_id("protocol", protocol_id)
+    with unique_id("federation_protocol", protocol_id), service.db.write() as conn:
         required_provider(conn, provider_id, "share")
         _check_mapping(conn, body["mapping_id"])
         conn.execute(
@@ -200,24 +203,3 @@ def _no_protocol(provider_id: str, protocol_id: str) -> Exception:
 def _check_mapping(conn: sa.Connection, mapping_id: str) -> None:
     if store.mapping(conn, mapping_id, "share") is None:
         raise invalid(f"Invalid mapping id: {mapping_id}")
-
-
-# Both ------------------------------------------------------------------------------------------------------------------
-
-
-def _check_id(kind: str, identifier: str) -> None:
-    if not 1 <= len(identifier) <= 64:
-        raise invalid(f"The id of a {kind} has at most 64 characters.")
-
-
-@contextmanager
-def _free(kind: str, identifier: str) -> Iterator[None]:
-    """Turns the breach of a unique constraint into the conflict that clients know."""
-    try:
-        yield
-    except IntegrityError as error:
-        if is_unique_violation(error, remote_ids.name):
-            raise AlreadyExists(kind, "Duplicate remote ID: another identity provider has one of these.") from None
-        if is_unique_violation(error):
-            raise AlreadyExists(kind, f"Duplicate entry found with ID {identifier}") from None
-        raise

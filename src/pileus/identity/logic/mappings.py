@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
-from pileus.identity.errors import AlreadyExists, invalid, not_found
+from pileus.identity.errors import not_found
 from pileus.identity.store import federation as store
 from pileus.identity.store import listing, revision
 from pileus.identity.store.federation_tables import mappings
 from pileus.identity.store.listing import Listing, Lock, Record
-from pileus.kernel.db import is_unique_violation
 from pileus.kernel.service import Service
 
 from . import mapping_schema
-from .common import check_same_id
+from .common import check_id, check_same_id, unique_id
 
 _FIRST_VERSION = mapping_schema.VERSIONS[0]
 
@@ -35,19 +33,13 @@ def find(service: Service, mapping_id: str) -> Record:
 
 def create(service: Service, mapping_id: str, body: Mapping[str, Any]) -> Record:
     """Raises Invalid with what is wrong, AlreadyExists."""
-    if not 1 <= len(mapping_id) <= 64:
-        raise invalid("The id of a mapping has at most 64 characters.")
+    check_id("mapping", mapping_id)
     check_same_id("mapping", mapping_id, body)
     version = body.get("schema_version") or _FIRST_VERSION
     mapping_schema.check(body["rules"], version)
-    try:
-        with service.db.write() as conn:
-            conn.execute(sa.insert(mappings).values(id=mapping_id, rules=body["rules"], schema_version=version))
-            return required(conn, mapping_id)
-    except IntegrityError as error:
-        if is_unique_violation(error):
-            raise AlreadyExists("mapping", f"Duplicate entry found with ID {mapping_id}") from None
-        raise
+    with unique_id("mapping", mapping_id), service.db.write() as conn:
+        conn.execute(sa.insert(mappings).values(id=mapping_id, rules=body["rules"], schema_version=version))
+        return required(conn, mapping_id)
 
 
 def update(service: Service, mapping_id: str, body: Mapping[str, Any]) -> Record:

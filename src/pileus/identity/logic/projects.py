@@ -105,18 +105,16 @@ def create(service: Service, body: Mapping[str, Any], project_id: str | None = N
     domain_id = body["domain_id"]
     with unique_name("project", name, domain_id), service.db.write() as conn:
         parent_id = _check_parent(service, conn, domain_id, body.get("parent_id") or domain_id)
-        conn.execute(
-            sa.insert(table).values(
-                id=project_id,
-                name=name,
-                domain_id=domain_id,
-                parent_id=parent_id,
-                description=body.get("description") or "",
-                enabled=body.get("enabled", True),
-                is_domain=False,
-                options=merged_options(None, body.get("options")),
-                extra=extra_of(body, KNOWN),
-            )
+        projects.add(
+            conn,
+            project_id,
+            name,
+            domain_id=domain_id,
+            parent_id=parent_id,
+            description=body.get("description") or "",
+            enabled=body.get("enabled", True),
+            options=merged_options(None, body.get("options")),
+            extra=extra_of(body, KNOWN),
         )
         projects.replace_tags(conn, project_id, body.get("tags") or ())
         return _required(conn, project_id)
@@ -144,18 +142,15 @@ def create_domain(service: Service, body: Mapping[str, Any], domain_id: str | No
     if body.get("parent_id") or (body.get("is_domain") and body.get("domain_id")):
         raise invalid("A project acting as a domain has neither a parent nor a domain.")
     with unique_name("domain", name), service.db.write() as conn:
-        conn.execute(
-            sa.insert(table).values(
-                id=domain_id,
-                name=name,
-                domain_id=NO_DOMAIN,
-                parent_id=None,
-                description=body.get("description") or "",
-                enabled=body.get("enabled", True),
-                is_domain=True,
-                options=merged_options(None, body.get("options")),
-                extra=extra_of(body, KNOWN),
-            )
+        projects.add(
+            conn,
+            domain_id,
+            name,
+            domain_id=NO_DOMAIN,
+            description=body.get("description") or "",
+            enabled=body.get("enabled", True),
+            options=merged_options(None, body.get("options")),
+            extra=extra_of(body, KNOWN),
         )
         projects.replace_tags(conn, domain_id, body.get("tags") or ())
         return _required(conn, domain_id)

@@ -7,9 +7,12 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
+import sqlalchemy as sa
+
 from pileus.identity.errors import invalid
 from pileus.identity.store import people
 from pileus.kernel.service import Service
+from pileus.kernel.tokens import Claims
 
 Section = Mapping[str, Any]
 
@@ -72,6 +75,22 @@ def both(one: Who, other: Who) -> Who:
 _LIMITS = tuple(field.name for field in dataclasses.fields(Who) if field.name not in {"methods", "expires_at"})
 
 
+_CARRIED = (
+    "user_id",
+    "methods",
+    "application_credential_id",
+    "access_token_id",
+    "identity_provider_id",
+    "protocol_id",
+    "thumbprint",
+)
+
+
+def carried(source: Who | Claims) -> dict[str, Any]:
+    """What tokens and receipts hold of a proof just as it is."""
+    return {name: getattr(source, name) for name in _CARRIED}
+
+
 def find_user(service: Service, user: Section) -> Any:
     """The row of `{"id"}` or `{"name", "domain": {"id"|"name"}}` with hash and flags, or None."""
     domain = user.get("domain") or {}
@@ -81,10 +100,16 @@ def find_user(service: Service, user: Section) -> Any:
         if domain.get("id") is None and domain.get("name") is None:
             raise invalid("Expecting to find domain in user.")
     with service.db.read() as conn:
-        return people.for_password(
-            conn,
-            user_id=user.get("id"),
-            name=user.get("name"),
-            domain_id=domain.get("id"),
-            domain_name=domain.get("name"),
-        )
+        return user_row(conn, user)
+
+
+def user_row(conn: sa.Connection, user: Section) -> Any:
+    """The same in a transaction that is there."""
+    domain = user.get("domain") or {}
+    return people.for_password(
+        conn,
+        user_id=user.get("id"),
+        name=user.get("name"),
+        domain_id=domain.get("id"),
+        domain_name=domain.get("name"),
+    )

@@ -21,7 +21,7 @@ from pileus.kernel.tokens import Claims
 
 from . import keys, multi_factor
 from . import tokens as token_logic
-from .proofs import Who, both
+from .proofs import Who, both, carried
 
 
 def completed(service: Service, who: Who, options: Mapping[str, Any], receipt: str | None) -> Who:
@@ -54,15 +54,9 @@ def _proved_before(service: Service, who: Who, receipt: str) -> Who:
         _check_user(service, conn, present, claims)
         ends = _end_of_proof(conn, claims)
     return Who(
-        user_id=claims.user_id,
-        methods=claims.methods,
+        **carried(claims),
         expires_at=ends,
         project_id=claims.project_id,
-        application_credential_id=claims.application_credential_id,
-        access_token_id=claims.access_token_id,
-        identity_provider_id=claims.identity_provider_id,
-        protocol_id=claims.protocol_id,
-        thumbprint=claims.thumbprint,
         proved_at=claims.issued_at,
     )
 
@@ -86,17 +80,11 @@ def _unfinished(service: Service, who: Who, rules: Sequence[Sequence[str]]) -> E
     if who.expires_at is not None:
         ends = min(ends, who.expires_at)
     claims = Claims(
-        user_id=who.user_id,
-        methods=who.methods,
+        **carried(who),
         issued_at=who.proved_at,
         expires_at=ends.replace(microsecond=0),
         audit_ids=(tokens.new_audit_id(),),
         project_id=who.project_id,
-        application_credential_id=who.application_credential_id,
-        access_token_id=who.access_token_id,
-        identity_provider_id=who.identity_provider_id,
-        protocol_id=who.protocol_id,
-        thumbprint=who.thumbprint,
     )
     with service.db.read() as conn:
         present = revision.read(conn)
@@ -106,8 +94,8 @@ def _unfinished(service: Service, who: Who, rules: Sequence[Sequence[str]]) -> E
         "receipt": {
             "methods": list(claims.methods),
             "user": {name: user[name] for name in ("domain", "id", "name")},
-            "expires_at": token_logic.iso(claims.expires_at),
-            "issued_at": token_logic.iso(claims.issued_at),
+            "expires_at": clock.iso_utc(claims.expires_at),
+            "issued_at": clock.iso_utc(claims.issued_at),
         },
         "required_auth_methods": multi_factor.begun(rules, claims.methods),
     }

@@ -7,13 +7,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pileus.identity.errors import AlreadyExists, invalid, not_found
+from pileus.identity.errors import invalid, not_found
 from pileus.identity.store import listing, revision
 from pileus.identity.store import service_providers as store
+from pileus.identity.store.federation_tables import service_providers
 from pileus.identity.store.listing import Listing, Record
-from pileus.identity.store.tables import service_providers
-from pileus.kernel.db import is_unique_violation
 from pileus.kernel.service import Service
+
+from .common import unique_id
 
 
 def list_all(service: Service, wanted: Listing) -> Sequence[Record]:
@@ -32,16 +33,11 @@ def create(service: Service, provider_id: str, body: Mapping[str, Any]) -> Recor
     if len(provider_id) > 64 or not provider_id.isprintable():
         raise invalid("The id of a service provider has at most 64 characters, all of them printable.")
     values = _values(service, {"enabled": False, "relay_state_prefix": None, **body})
-    try:
-        with service.db.write() as conn:
-            conn.execute(sa.insert(service_providers).values(id=provider_id, **values))
-            made = _required(conn, provider_id)
-            revision.advance(conn, catalog=True)
-            return made
-    except sa.exc.IntegrityError as error:
-        if not is_unique_violation(error):
-            raise
-        raise AlreadyExists("service_provider", f"Duplicate entry found with ID {provider_id}") from None
+    with unique_id("service_provider", provider_id), service.db.write() as conn:
+        conn.execute(sa.insert(service_providers).values(id=provider_id, **values))
+        made = _required(conn, provider_id)
+        revision.advance(conn, catalog=True)
+        return made
 
 
 def update(service: Service, provider_id: str, body: Mapping[str, Any]) -> Record:

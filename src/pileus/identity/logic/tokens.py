@@ -176,8 +176,8 @@ def _described(
             "password_expires_at": clock.iso_micro(row.password_expires_at),
         },
         "audit_ids": list(claims.audit_ids),
-        "expires_at": iso(claims.expires_at),
-        "issued_at": iso(claims.issued_at),
+        "expires_at": clock.iso_utc(claims.expires_at),
+        "issued_at": clock.iso_utc(claims.issued_at),
     }
     if claims.identity_provider_id is not None:
         body["user"]["OS-FEDERATION"] = _federation(conn, claims)
@@ -372,8 +372,3 @@ def _filled(url: str, values: Mapping[str, str]) -> str | None:
     for name, value in values.items():
         url = url.replace(f"$({name})s", value).replace(f"%({name})s", value)
     return None if "$(" in url or "%(" in url else url
-
-
-def iso(moment: dt.datetime) -> str:
-    """As tokens and receipts print times."""
-    return moment.isoformat(timespec="microseconds") + "Z"

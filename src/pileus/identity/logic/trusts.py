@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from pileus.kernel.service import Service
 from . import application_credentials, redelegation
 from . import state as state_module
 from . import tokens as token_logic
-from .common import extra_of
+from .common import expiry, extra_of
 
 KNOWN = frozenset(
     {
@@ -75,7 +74,7 @@ def create(service: Service, context: Context, body: Mapping[str, Any]) -> Recor
         raise invalid("A trust is passed on with a token of it: leave redelegated_trust_id out.")
     if body.get("remaining_uses") is not None and body["remaining_uses"] < 1:
         raise invalid("remaining_uses must be a positive integer or null.")
-    project_id, expires_at, now = body.get("project_id"), _expiry(body.get("expires_at")), clock.utcnow()
+    project_id, expires_at, now = body.get("project_id"), expiry("a trust", body.get("expires_at")), clock.utcnow()
     if (project_id is None) != (not body.get("roles")):
         raise Forbidden("A trust names a project and at least one role, or neither.")
     trust_id = ids.new_id()
@@ -132,18 +131,6 @@ def _role_ids(service: Service, conn: sa.Connection, body: Mapping[str, Any], pr
             raise not_found("role", role.get("id") or role.get("name", ""))  # upstream's answer for roles one has not, too
         found.append(role_id)
     return sorted(set(found))
-
-
-def _expiry(text: str | None) -> dt.datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = clock.parse(text)
-    except ValueError:
-        raise invalid(f"Invalid input for field 'expires_at': {text!r} is not a date and time.") from None
-    if moment <= clock.utcnow():
-        raise invalid("The expiration of a trust must be in the future.")
-    return moment
 
 
 def use(service: Service, trust_id: str) -> bool:

@@ -85,3 +85,16 @@ federated_memberships = sa.Table(
     sa.ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
     sa.ForeignKeyConstraint(["identity_provider_id"], ["identity_providers.id"], ondelete="CASCADE"),
 )
+
+# Other clouds whose users come from here (keystone-to-keystone).
+service_providers = sa.Table(
+    "service_providers",
+    METADATA,
+    _id(primary_key=True),
+    sa.Column("auth_url", sa.String(256), nullable=False),
+    sa.Column("sp_url", sa.String(256), nullable=False),
+    sa.Column("relay_state_prefix", sa.String(256), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Index(None, "enabled"),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from . import listing
 from .listing import Lock, Record
 from .tables import (
+    NO_DOMAIN,
     access_rules,
     application_credentials,
     assignments,
@@ -62,6 +63,34 @@ def project_by_name(conn: sa.Connection, name: str, domain_id: str | None, domai
     return conn.execute(
         query.where(_named_domain.c.name == domain_name, _named_domain.c.is_domain == sa.true())
     ).first()
+
+
+def add(
+    conn: sa.Connection,
+    project_id: str,
+    name: str,
+    *,
+    domain_id: str,
+    parent_id: str | None = None,
+    description: str = "",
+    enabled: bool = True,
+    options: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """A project, or in NO_DOMAIN a domain. Raises IntegrityError where the name is taken."""
+    conn.execute(
+        sa.insert(projects).values(
+            id=project_id,
+            name=name,
+            domain_id=domain_id,
+            parent_id=parent_id,
+            description=description,
+            enabled=enabled,
+            is_domain=domain_id == NO_DOMAIN,
+            options=dict(options or {}),
+            extra=dict(extra or {}),
+        )
+    )
 
 
 def tags_of(conn: sa.Connection, project_ids: Iterable[str] | sa.Select[*tuple[Any, ...]]) -> dict[str, list[str]]:

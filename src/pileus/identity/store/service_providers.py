@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from .federation_tables import service_providers
 from .listing import Record
-from .tables import service_providers
 
 COLUMNS = (
     service_providers.c.id,

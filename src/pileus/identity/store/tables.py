@@ -349,19 +349,6 @@ policy_associations = sa.Table(
     sa.ForeignKeyConstraint(["region_id"], ["regions.id"], ondelete="CASCADE"),
 )
 
-# Other clouds whose users come from here (keystone-to-keystone).
-service_providers = sa.Table(
-    "service_providers",
-    METADATA,
-    _id(primary_key=True),
-    sa.Column("auth_url", sa.String(256), nullable=False),
-    sa.Column("sp_url", sa.String(256), nullable=False),
-    sa.Column("relay_state_prefix", sa.String(256), nullable=False),
-    sa.Column("enabled", sa.Boolean, nullable=False),
-    sa.Column("description", sa.Text),
-    sa.Index(None, "enabled"),
-)
-
 # They outlive their service, as upstream's do: no foreign key.
 registered_limits = sa.Table(
     "registered_limits",

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from pileus.identity.errors import AuthenticationFailed, invalid
 from pileus.identity.logic import passwords
 from pileus.identity.logic import state as state_module
-from pileus.identity.logic.proofs import Attempt, Section, Who
-from pileus.identity.store import credentials, live, people
+from pileus.identity.logic.proofs import Attempt, Section, Who, user_row
+from pileus.identity.store import credentials, live
 from pileus.kernel import clock
 
 
@@ -50,14 +50,7 @@ def _verified(attempt: Attempt, section: Section, stored: str) -> bool:
 
 def _credential_by_name(conn: sa.Connection, section: Section) -> Any:
     name, user = section.get("name"), section.get("user") or {}
-    domain = user.get("domain") or {}
-    if name is None or (user.get("id") is None and (user.get("name") is None or not domain)):
+    if name is None or (user.get("id") is None and (user.get("name") is None or not user.get("domain"))):
         raise invalid("Expecting to find id, or name and user, in application_credential.")
-    row = people.for_password(
-        conn,
-        user_id=user.get("id"),
-        name=user.get("name"),
-        domain_id=domain.get("id"),
-        domain_name=domain.get("name"),
-    )
+    row = user_row(conn, user)
     return None if row is None else credentials.application_credential_by_name(conn, row.id, name)
