@@ -102,8 +102,11 @@ def iso_utc(moment: _dt.datetime | None) -> str | None:
 
 
 def parse(text: str) -> _dt.datetime:
-    """An ISO 8601 moment as naive UTC; ValueError when it is none."""
+    """An ISO 8601 moment as naive UTC; ValueError when it is none, or in UTC outside of the years 1 to 9999."""
     moment = _dt.datetime.fromisoformat(text.strip())
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(_dt.UTC).replace(tzinfo=None)
-    return moment
+    if moment.tzinfo is None:
+        return moment
+    try:
+        return moment.astimezone(_dt.UTC).replace(tzinfo=None)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None

@@ -199,6 +199,7 @@ def test_a_trust_without_project_gives_an_unscoped_token(identity, parties):
         ({"project_id": "0" * 32}, 403),
         ({"expires_at": "bad.123Z"}, 400),
         ({"expires_at": "2001-01-01T00:00:00Z"}, 400),
+        ({"expires_at": "9999-12-31T23:59:59-12:00"}, 400),
         ({"remaining_uses": 0}, 400),
         ({"remaining_uses": "x"}, 400),
         ({"impersonation": None}, 400),

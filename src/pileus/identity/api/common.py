@@ -171,7 +171,7 @@ def _moment(attribute: str, text: str) -> Filter:
         raise invalid(f"Invalid input for query parameter '{attribute}': the operator {operator!r} is none of {known}.")
     try:
         return Filter(attribute, clock.parse(moment), _MOMENT_OPERATORS[operator])
-    except (ValueError, OverflowError):
+    except ValueError:
         raise invalid(
             f"Invalid input for query parameter '{attribute}': {moment!r} is no moment like 2026-11-20T10:22:14Z."
         ) from None
