@@ -88,14 +88,14 @@ def _check_token(claims: Claims, body: Mapping[str, Any]) -> None:
         raise Forbidden("Use a project scoped token when attempting to create a SAML assertion.")
     if claims.trust_id is not None:
         raise Forbidden("A token of a trust cannot be used to get an assertion.")
+    if claims.application_credential_id is not None:  # it has some of the roles; an assertion has all groups
+        raise Forbidden("A token of an application credential cannot be used to get an assertion.")
     if claims.access_token_id is not None:
         raise Forbidden("A token of OAuth 1.0 cannot be used to get an assertion.")
     if claims.thumbprint is not None:
         raise Forbidden("A token that is bound to a certificate cannot be used to get an assertion.")
     if "ec2credential" in claims.methods:
         raise Forbidden("A token of an EC2 credential cannot be used to get an assertion.")
-    if "access_rules" in body.get("application_credential", ()):
-        raise Forbidden("A token that access rules confine cannot be used to get an assertion.")
 
 
 def _attributes(body: Mapping[str, Any], groups: list[tuple[str, str]]) -> dict[str, list[str]]:
