@@ -301,13 +301,17 @@ def test_times_are_those_of_the_trust_before(identity, parties):
 
 
 def test_the_rights_are_those_of_the_first_trustor(identity, chain):
-    """Without impersonation the trustee has to have the role too, as upstream has it; what it is worth comes from the first."""
+    """Without impersonation too: the trustee needs no roles to pass on those of the first, and adds none to them."""
     parties, _first = chain
     first = create(identity, parties, allow_redelegation=True, impersonation=False)
-    pass_on(identity, parties, first, "bob", "cid", ok=404, trustor_user_id=parties["bob"], impersonation=False)
+    own = {"trustor_user_id": parties["bob"], "impersonation": False}
+    identity.grant("manager", user=parties["bob"], project=parties["project"])
+    pass_on(identity, parties, first, "bob", "cid", ok=403, **own, roles=[{"name": "manager"}])
+    identity("DELETE", f"/projects/{parties['project']}/users/{parties['bob']}/roles/{identity.role('manager')}", ok=204)
+    pass_on(identity, parties, first, "bob", "cid", ok=403, **{**own, "impersonation": True})
+    pass_on(identity, parties, first, "bob", "cid", ok=404, **own, roles=[{"name": "admin"}])
+    second = pass_on(identity, parties, first, "bob", "cid", **own, redelegated_trust_id=first["id"])
     identity.grant("member", user=parties["bob"], project=parties["project"])
-    pass_on(identity, parties, first, "bob", "cid", ok=403, trustor_user_id=parties["bob"], impersonation=True)
-    second = pass_on(identity, parties, first, "bob", "cid", trustor_user_id=parties["bob"], impersonation=False)
     answer = entrusted(identity, second, "cid")
     assert answer.json["token"]["user"]["id"] == parties["cid"]
     base = f"/projects/{parties['project']}/users/"

@@ -58,12 +58,16 @@ def count(service: Service, body: Mapping[str, Any], source: Record | None) -> i
     return left
 
 
-def check(service: Service, conn: sa.Connection, source: Record, values: Mapping[str, Any], now: dt.datetime) -> None:
-    """Whether a trust of these values may be made from `source`, which must be locked. Raises Forbidden."""
+def giver_id(service: Service, conn: sa.Connection, source: Record, now: dt.datetime) -> str:
+    """The user whose rights a trust passes on that is made from `source`, which must be locked. Raises Forbidden."""
     try:
-        root(service, conn, source, now)
+        return str(root(service, conn, source, now).trustor_user_id)
     except Broken as reason:
         raise Forbidden("The chain of this trust does not hold any more.", inside=str(reason)) from None
+
+
+def check(service: Service, conn: sa.Connection, source: Record, values: Mapping[str, Any]) -> None:
+    """Whether a trust of these values may be made from `source`, which must be locked and hold. Raises Forbidden."""
     most = service.options.max_redelegation_count
     for above in (source, *store.ancestors(conn, source)):
         ends = above.expires_at

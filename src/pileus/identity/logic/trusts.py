@@ -80,6 +80,7 @@ def create(service: Service, context: Context, body: Mapping[str, Any]) -> Recor
     trust_id = ids.new_id()
     with service.db.write() as conn:
         source = _source(conn, source_id)
+        giver_id = redelegation.giver_id(service, conn, source, now) if source is not None else body["trustor_user_id"]
         if people.user(conn, body["trustee_user_id"], "share") is None:
             raise not_found("user", body["trustee_user_id"])
         values = {
@@ -88,7 +89,7 @@ def create(service: Service, context: Context, body: Mapping[str, Any]) -> Recor
             "trustee_user_id": body["trustee_user_id"],
             "project_id": project_id,
             "impersonation": body["impersonation"],
-            "role_ids": _role_ids(service, conn, body, project_id),
+            "role_ids": _role_ids(service, conn, body, giver_id),
             "expires_at": source.expires_at if source is not None and expires_at is None else expires_at,
             "remaining_uses": body.get("remaining_uses"),
             "redelegation_count": redelegation.count(service, body, source),
@@ -96,7 +97,7 @@ def create(service: Service, context: Context, body: Mapping[str, Any]) -> Recor
             "extra": extra_of(body, KNOWN),
         }
         if source is not None:
-            redelegation.check(service, conn, source, values, now)
+            redelegation.check(service, conn, source, values)
         conn.execute(sa.insert(trusts).values(**values))
         created = store.trust(conn, trust_id)
     if created is None:
@@ -114,15 +115,16 @@ def _source(conn: sa.Connection, trust_id: str | None) -> Record | None:
     return row
 
 
-def _role_ids(service: Service, conn: sa.Connection, body: Mapping[str, Any], project_id: str | None) -> list[str]:
-    """The wanted roles by id or name; the trustor must have all of them on the project."""
+def _role_ids(service: Service, conn: sa.Connection, body: Mapping[str, Any], giver_id: str) -> list[str]:
+    """The wanted roles by id or name; the user whose rights they are must have all of them on the project."""
+    project_id = body.get("project_id")
     if project_id is None:
         return []
-    row = live.state(conn, body["trustor_user_id"], project_id)
+    row = live.state(conn, giver_id, project_id)
     if row is None or row.project_id is None:
         raise not_found("project", project_id)
     role_map = state_module.role_map(service, conn, revision.read(conn))
-    has = role_map.with_implied(token_logic.project_role_ids(conn, body["trustor_user_id"], row))
+    has = role_map.with_implied(token_logic.project_role_ids(conn, giver_id, row))
     by_name = {name: role_id for role_id, name in role_map.names.items() if not role_map.domains[role_id]}
     found = []
     for role in body["roles"]:
