@@ -366,6 +366,25 @@ def test_a_trust_of_a_federated_user_works_while_the_memberships_last(identity, 
     assert identity.login("friend", "friend-secret", scope).status == 403
 
 
+def test_what_is_passed_on_ends_with_the_memberships_of_the_first_trustor(identity, time):
+    federate(identity, authorization_ttl=120)
+    _group, project = staffed(identity)
+    answer = scoped(identity, token(identity), project)
+    inside = answer.headers["x-subject-token"]
+    people = [answer.json["token"]["user"]["id"], identity.user("bob")["id"], identity.user("cid")["id"]]
+    for trustor, trustee, name in zip(people, people[1:], ("bob", "cid"), strict=False):
+        trust = {"trustor_user_id": trustor, "trustee_user_id": trustee, "project_id": project["id"], "impersonation": False}
+        trust |= {"roles": [{"name": "member"}], "allow_redelegation": True}
+        made = identity("POST", "/OS-TRUST/trusts", {"trust": trust}, token=inside, ok=201).json["trust"]["id"]
+        time.advance(30 * 60)
+        taken = identity.login(name, f"{name}-secret", {"OS-TRUST:trust": {"id": made}})
+        inside = taken.headers["x-subject-token"]
+    time.advance(30 * 60)
+    taken = identity.login("cid", "cid-secret", {"OS-TRUST:trust": {"id": made}})
+    left = clock.parse(taken.json["token"]["expires_at"]) - clock.utcnow()
+    assert left.total_seconds() == 30 * 60
+
+
 def test_a_token_of_a_trust_is_not_federated(identity):
     federate(identity)
     _group, project = staffed(identity)

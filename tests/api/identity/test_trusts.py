@@ -321,6 +321,38 @@ def test_the_rights_are_those_of_the_first_trustor(identity, chain):
     assert entrusted(identity, second, "cid").status == 403
 
 
+def impersonating_nobody(identity, parties):
+    """What ann lets bob pass on to cid, without impersonation: ann is no party of the trust that cid has."""
+    plain = {"impersonation": False}
+    first = create(identity, parties, allow_redelegation=True, **plain)
+    return pass_on(identity, parties, first, "bob", "cid", trustor_user_id=parties["bob"], **plain)
+
+
+def test_what_ends_the_tokens_of_the_first_trustor_ends_those_of_the_chain(identity, chain):
+    parties, _first = chain
+    second = impersonating_nobody(identity, parties)
+    token = entrusted(identity, second, "cid").headers["x-subject-token"]
+    for enabled, status in ((False, 401), (True, 201)):
+        identity("PATCH", f"/users/{parties['ann']}", {"user": {"enabled": enabled}}, ok=200)
+        assert identity.validate(token).status == 404
+        assert entrusted(identity, second, "cid").status == status
+
+
+def test_a_chain_rests_while_the_first_trustor_is_inactive(start, time):
+    day = 86400
+    identity = start(disable_user_account_days_inactive=2, token_expiration=9 * day)
+    ann, project, token = identity.member("ann")
+    parties = {"ann": ann["id"], "project": project["id"], "anns": token}
+    parties |= {name: identity.user(name)["id"] for name in ("bob", "cid")}
+    second = impersonating_nobody(identity, parties)
+    time.advance(day)
+    for name in ("bob", "cid"):
+        identity.token(name, f"{name}-secret", "unscoped")
+    assert entrusted(identity, second, "cid").status == 201
+    time.advance(day)
+    assert entrusted(identity, second, "cid").status == 403
+
+
 @pytest.mark.parametrize("gone", ["first", "bob", "bob disabled", "cid disabled", "ann disabled"])
 def test_a_chain_holds_as_long_as_everything_before(identity, chain, gone):
     parties, first = chain

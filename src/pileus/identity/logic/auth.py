@@ -92,13 +92,13 @@ def _entrusted(service: Service, who: Who, scope: Mapping[str, Any]) -> tuple[Wh
     if who.access_token_id is not None:
         raise AuthenticationFailed("an access token of OAuth 1.0 cannot be used for a trust")
     try:
-        trust = trust_logic.required(service, scope["OS-TRUST:trust"]["id"])
+        trust, giver_id = trust_logic.with_giver(service, scope["OS-TRUST:trust"]["id"])
     except NotFound as reason:
         raise AuthenticationFailed(reason.message) from None
     if trust.trustee_user_id != who.user_id:
         raise Forbidden("The user is not the trustee of this trust.")
-    with service.db.read() as conn:  # the roles are the trustor's, and end with the groups that carry them
-        groups_end = federated_users.end_of_memberships(conn, trust.trustor_user_id, clock.utcnow())
+    with service.db.read() as conn:  # the roles are the first trustor's, and end with the groups that carry them
+        groups_end = federated_users.end_of_memberships(conn, giver_id, clock.utcnow())
     ends = [moment for moment in (who.expires_at, trust.expires_at, groups_end) if moment is not None]
     acting = dataclasses.replace(
         who,

@@ -312,7 +312,7 @@ class _Entrusted:
 
 
 def _checked_trust(service: Service, conn: sa.Connection, claims: Claims, body: dict[str, Any]) -> _Entrusted | None:
-    """What the trust of the token passes on. It must hold and have both parties; it is added to the token body."""
+    """What the trust of the token passes on. It must hold, with both parties and the first trustor; it is added to the body."""
     if claims.trust_id is None:
         return None
     now = clock.utcnow()
@@ -326,14 +326,8 @@ def _checked_trust(service: Service, conn: sa.Connection, claims: Claims, body: 
     acting = trust.trustor_user_id if trust.impersonation else trust.trustee_user_id
     if acting != claims.user_id:
         raise NoRights("the trust is for somebody else")
-    other = trust.trustee_user_id if trust.impersonation else trust.trustor_user_id
-    behind = live.state(conn, other, None)
-    if behind is None or not (behind.user_enabled and behind.user_domain_enabled):
-        raise NoRights("the other party of the trust is gone or disabled")
-    if compliance.is_inactive(service, behind.user_last_active_at):
-        raise NoRights("the other party of the trust is inactive")
-    if behind.user_valid_after is not None and claims.issued_at < behind.user_valid_after:
-        raise NoRights("all tokens of the other party were revoked later")
+    for user_id in {trust.trustor_user_id, trust.trustee_user_id, first.trustor_user_id} - {claims.user_id}:
+        _check_party(service, conn, claims, user_id)
     body["OS-TRUST:trust"] = {
         "id": trust.id,
         "impersonation": trust.impersonation,
@@ -341,6 +335,17 @@ def _checked_trust(service: Service, conn: sa.Connection, claims: Claims, body: 
         "trustee_user": {"id": trust.trustee_user_id},
     }
     return _Entrusted(frozenset(trust.role_ids), first.trustor_user_id)
+
+
+def _check_party(service: Service, conn: sa.Connection, claims: Claims, user_id: str) -> None:
+    """Whether somebody on whom a trust rests, and whose token this is not, could have one. Raises NoRights."""
+    behind = live.state(conn, user_id, None)
+    if behind is None or not (behind.user_enabled and behind.user_domain_enabled):
+        raise NoRights("a party of the trust is gone or disabled")
+    if compliance.is_inactive(service, behind.user_last_active_at):
+        raise NoRights("a party of the trust is inactive")
+    if behind.user_valid_after is not None and claims.issued_at < behind.user_valid_after:
+        raise NoRights("all tokens of a party of the trust were revoked later")
 
 
 def filled_catalog(

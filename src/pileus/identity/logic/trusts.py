@@ -41,16 +41,21 @@ KNOWN = frozenset(
 
 def required(service: Service, trust_id: str) -> Record:
     """A trust that still holds, with all that it was made from. Raises NotFound."""
+    return with_giver(service, trust_id)[0]
+
+
+def with_giver(service: Service, trust_id: str) -> tuple[Record, str]:
+    """A trust that still holds, and the user whose rights it passes on: the first trustor. Raises NotFound."""
     now = clock.utcnow()
     with service.db.read() as conn:
         row = store.trust(conn, trust_id)
         if row is None or store.has_ended(row, now) or store.is_used_up(row):
             raise not_found("trust", trust_id)
         try:
-            redelegation.root(service, conn, row, now)
+            first = redelegation.root(service, conn, row, now)
         except redelegation.Broken:
             raise not_found("trust", trust_id) from None
-    return row
+    return row, first.trustor_user_id
 
 
 def with_roles(service: Service, row: Record) -> list[dict[str, str]]:
