@@ -222,6 +222,44 @@ def test_no_limit_is_above_every_number(strict):
     assert change(identity, domains, 100000).status == 403
 
 
+def test_a_default_does_not_fall_below_what_projects_have(strict):
+    identity, nova, domain, upper, _lower = strict
+    other = identity.make("project", name="in-another-domain")["id"]
+    registered = identity("GET", "/registered_limits").json["registered_limits"][0]
+
+    def default(value):
+        return identity("PATCH", f"/registered_limits/{registered['id']}", {"registered_limit": {"default_limit": value}})
+
+    limit(identity, nova, project_id=upper, resource_limit=8)
+    limit(identity, nova, project_id=other, resource_limit=6)
+    refused = default(7)
+    assert (refused.status, message(refused)) == (
+        403,
+        f"Invalid resource limit: cores cannot be 7 by default, project {upper} has 8 and its domain no limit of its own.",
+    )
+    assert identity("GET", f"/registered_limits/{registered['id']}").json["registered_limit"] == registered
+    assert default(8).status == 200
+    limit(identity, nova, domain_id=domain, resource_limit=8)
+    assert default(7).status == 200, "the domain has a limit of its own"
+    assert default(5).status == 403, "the other has none"
+    assert default(-1).status == 200
+
+
+def test_the_limit_of_a_domain_stays_while_projects_have_more_than_the_default(strict):
+    identity, nova, domain, upper, _lower = strict
+    domains = limit(identity, nova, domain_id=domain, resource_limit=20)
+    mine = limit(identity, nova, project_id=upper, resource_limit=15)
+    refused = identity("DELETE", f"/limits/{domains['id']}")
+    assert (refused.status, message(refused)) == (
+        403,
+        f"Invalid resource limit: cores of domain {domain} cannot be 10, its project {upper} has 15.",
+    )
+    assert identity("GET", f"/limits/{domains['id']}").json["limit"] == domains
+    assert change(identity, mine, 10).status == 200
+    assert identity("DELETE", f"/limits/{domains['id']}").status == 204
+    assert identity("DELETE", f"/limits/{domains['id']}").status == 404
+
+
 def test_limits_that_are_made_together_are_looked_at_together(strict):
     identity, nova, domain, upper, lower = strict
 
@@ -259,6 +297,34 @@ def test_the_model_is_not_for_deeper_trees(tmp_path):
     flat.client.close()
     with pytest.raises(ConfigurationError, match=third):
         Identity(home=tmp_path, db_url=url, options=STRICT)
+
+
+def test_a_default_and_a_limit_that_are_changed_at_once_fit(database_url):
+    identity = Identity(db_url=database_url, options=STRICT)
+    nova, _domain, upper, _lower = tree(identity)
+    registered = identity("GET", "/registered_limits").json["registered_limits"][0]["id"]
+    mine = limit(identity, nova, project_id=upper, resource_limit=5)
+
+    def default(value):
+        return identity("PATCH", f"/registered_limits/{registered}", {"registered_limit": {"default_limit": value}})
+
+    for _ in range(10):
+        ready = threading.Barrier(2)
+
+        def do(work):
+            ready.wait()
+            assert work().status in {200, 403}
+
+        threads = [threading.Thread(target=do, args=(work,)) for work in (lambda: default(7), lambda: change(identity, mine, 9))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        most = identity("GET", f"/registered_limits/{registered}").json["registered_limit"]["default_limit"]
+        assert identity("GET", f"/limits/{mine['id']}").json["limit"]["resource_limit"] <= most
+        assert change(identity, mine, 5).status == 200
+        assert default(10).status == 200
+    identity.client.close()
 
 
 def test_limits_of_domain_and_project_that_are_changed_at_once_fit(database_url):

@@ -61,7 +61,7 @@ def create_registered(service: Service, bodies: Sequence[Mapping[str, Any]]) -> 
 
 
 def update_registered(service: Service, limit_id: str, body: Mapping[str, Any]) -> Record:
-    """Raises NotFound, Invalid, AlreadyExists, Forbidden while projects have a limit that follows it."""
+    """Raises NotFound, Invalid, AlreadyExists, Forbidden while projects have a limit that follows it or the model is broken."""
     try:
         with service.db.write() as conn:
             _registered(conn, limit_id, "update")
@@ -72,7 +72,10 @@ def update_registered(service: Service, limit_id: str, body: Mapping[str, Any]) 
             if "region_id" in values:
                 values["region_id"] = values["region_id"] or ""
             listing.change(conn, registered_limits, limit_id, values)
-            return _registered(conn, limit_id)
+            changed = _registered(conn, limit_id)
+            if "default_limit" in values:
+                _check_default(service, conn, changed)
+            return changed
     except sa.exc.IntegrityError as error:
         raise _duplicate(error, "registered_limit") from None
 
@@ -231,15 +234,30 @@ def _check_model(service: Service, conn: sa.Connection, changed: Sequence[Record
                 )
 
 
+def _check_default(service: Service, conn: sa.Connection, changed: Record) -> None:
+    """Whether a default that was just written fits to the projects below domains for which it counts. Raises Forbidden."""
+    for project_id, limit in store.below_default(conn, changed.id) if is_strict(service) else ():
+        if _is_above(limit, changed.default_limit):
+            raise Forbidden(
+                f"Invalid resource limit: {changed.resource_name} cannot be {changed.default_limit} by default,"
+                f" project {project_id} has {limit} and its domain no limit of its own."
+            )
+
+
 def _is_above(limit: int, other: int) -> bool:
     return other != _NO_LIMIT and (limit == _NO_LIMIT or limit > other)
 
 
 def delete_limit(service: Service, limit_id: str) -> None:
-    """Raises NotFound."""
+    """Raises NotFound, Forbidden when the model is broken: a domain then has the default."""
     with service.db.write() as conn:
+        present = _limit(conn, limit_id)
+        if present.domain_id:
+            store.registered_for(conn, present.service_id, present.region_id, present.resource_name, _lock(service))
         if listing.remove(conn, limits, limit_id) == 0:
             raise not_found("limit", limit_id)
+        if present.domain_id:
+            _check_model(service, conn, [present])
 
 
 def _limit(conn: sa.Connection, limit_id: str) -> Record:

@@ -86,6 +86,18 @@ def below(conn: sa.Connection, registered_limit_id: str, domain_id: str) -> Sequ
     return conn.execute(query).all()
 
 
+def below_default(conn: sa.Connection, registered_limit_id: str) -> Sequence[Record]:
+    """(project id, limit) of the projects that have one in domains that have none of their own."""
+    domains = limits.alias("domains")
+    own = sa.and_(domains.c.registered_limit_id == registered_limit_id, domains.c.domain_id == projects.c.domain_id)
+    query = (
+        sa.select(limits.c.project_id, limits.c.resource_limit)
+        .join(projects, projects.c.id == limits.c.project_id)
+        .where(limits.c.registered_limit_id == registered_limit_id, ~sa.exists().where(own))
+    )
+    return conn.execute(query).all()
+
+
 def deepest(conn: sa.Connection) -> str | None:
     """A project that is more than two levels below its domain, if there is one."""
     parent, above = projects.alias("parent"), projects.alias("above")
