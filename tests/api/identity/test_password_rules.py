@@ -417,3 +417,15 @@ def test_the_rules_on_every_database(tmp_path, time, kind):
         assert identity.login("bob", "bob-secret").status == 201
         identity("DELETE", f"/users/{ann['id']}", ok=204)
         identity.client.close()
+
+
+def test_a_token_from_before_the_change_gives_no_other(start, time):
+    identity = start()
+    user = identity.user("ann")
+    before = identity.token("ann", "ann-secret", "unscoped")
+    time.advance(1)
+    body = {"user": {"original_password": "ann-secret", "password": "another"}}
+    identity("POST", f"/users/{user['id']}/password", body, token=None, ok=204)
+    assert identity.exchange(before).status == 404
+    assert identity.login("ann", "ann-secret").status == 401
+    assert identity.login("ann", "another").status == 201

@@ -51,7 +51,7 @@ def authenticate(
     `assertion` is what a trusted proxy says of the caller, `receipt` what an earlier part of the same login has proved, `signed`
     the request where its signature may be asked for.
 
-    Raises AuthenticationFailed, MoreMethodsNeeded, Invalid.
+    Raises AuthenticationFailed, MoreMethodsNeeded, Invalid, TokenNotFound when it is a token that is exchanged.
     """
     who = _identify(Attempt(service, clock.utcnow(), assertion or {}, signed), auth["identity"])
     with service.db.read() as conn:

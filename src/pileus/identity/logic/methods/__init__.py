@@ -1,6 +1,7 @@
 """The methods of authentication: each proves one user from its own section of the request.
 
-A method raises AuthenticationFailed when the proof fails, Invalid when its section cannot be read.
+A method raises AuthenticationFailed when the proof fails, Invalid when its section cannot be read;
+that of tokens raises TokenNotFound.
 """
 
 from __future__ import annotations
