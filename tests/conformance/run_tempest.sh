@@ -3,7 +3,7 @@
 #
 #   run_tempest.sh [-c CONCURRENCY] [-t SECONDS] [-x EXCLUDE_REGEX] [-i INTEROP_DIR] [-l] SUBSET...
 #
-# SUBSET: identity image compute network volume object scenario smoke all
+# SUBSET: identity identity-compliance image compute network volume object scenario smoke all
 #         interop-compute interop-object interop-orchestration interop-dns
 #         or a regular expression over test ids.
 # The interop-* subsets read the interoperability guideline's lists, INTEROP_DIR/<compute|object|...>-required.txt
@@ -61,6 +61,7 @@ choose() { # SUBSET -> ids
   local s=$1 re
   case $s in
     identity | image | compute | network | volume) re="^tempest\.(api|serial_tests\.api)\.$s\." ;;
+    identity-compliance) re='^tempest\.api\.identity\.v3\.test_users\.' ;;
     object) re='^tempest\.api\.object_storage\.' ;;
     scenario) re='^tempest\.(serial_tests\.)?scenario\.' ;;
     smoke) re='\[(.*,)?smoke(,.*)?\]' ;;
