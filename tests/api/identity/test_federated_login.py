@@ -404,6 +404,52 @@ def test_an_administrator_gives_a_user_an_identity(identity):
     assert "federated" not in gone.json["user"]
 
 
+def manager_of(identity, domain):
+    who = identity.user("boss", domain_id=domain)
+    identity.grant("manager", user=who["id"], domain=domain)
+    return identity.token("boss", "boss-secret", {"domain": {"id": domain}}, domain=domain)
+
+
+def test_a_domain_manager_gives_identities_of_providers_of_the_domain_alone(identity):
+    own = federate(identity)
+    federate(identity, "foreign")
+    boss = manager_of(identity, own)
+
+    def named(provider, unique_id="alice"):
+        return [{"idp_id": provider, "protocols": [{"protocol_id": "openid", "unique_id": unique_id}]}]
+
+    puppet = {"name": "puppet", "password": "s", "domain_id": own}
+    refused = identity("POST", "/users", {"user": {**puppet, "federated": named("foreign")}}, token=boss)
+    assert refused.status == 403
+    assert message(refused) == "Identity Provider foreign is of another domain than the user: only an administrator may give this identity."
+    assert identity("GET", "/users?name=puppet").json["users"] == []
+    made = identity("POST", "/users", {"user": {**puppet, "federated": named("idp")}}, token=boss, ok=201).json["user"]
+    assert identity("PATCH", f"/users/{made['id']}", {"user": {"federated": named("foreign")}}, token=boss).status == 403
+    assert login(identity, name="foreign").json["token"]["user"]["id"] != made["id"]
+    assert login(identity).json["token"]["user"]["id"] == made["id"]
+
+    both = named("foreign", "puppet") + named("idp")
+    identity("PATCH", f"/users/{made['id']}", {"user": {"federated": both}}, ok=200)
+    kept = identity("PATCH", f"/users/{made['id']}", {"user": {"federated": both}}, token=boss, ok=200)
+    assert kept.json["user"]["federated"] == both, "what an administrator gave may be sent back"
+    other = named("foreign", "carol")
+    assert identity("PATCH", f"/users/{made['id']}", {"user": {"federated": other}}, token=boss).status == 403
+    assert identity("GET", f"/users/{made['id']}").json["user"]["federated"] == both
+    identity("PATCH", f"/users/{made['id']}", {"user": {"federated": []}}, token=boss, ok=200)
+
+
+def test_nobody_in_the_domain_of_the_provider_is_who_the_mapping_puts_elsewhere(identity):
+    acme = identity.make("domain", name="acme")
+    local = {"user": {"name": "{0}"}, "domain": {"name": "acme"}}
+    own = federate(identity, rules=[{"local": [local], "remote": [{"type": "OIDC-name"}]}], version="2.0")
+    identities = [{"idp_id": "idp", "protocols": [{"protocol_id": "openid", "unique_id": "alice"}]}]
+    puppet = {"name": "puppet", "domain_id": own, "federated": identities}
+    made = identity("POST", "/users", {"user": puppet}, token=manager_of(identity, own), ok=201).json["user"]
+    assert login(identity).status == 401
+    identity("DELETE", f"/users/{made['id']}", ok=204)
+    assert login(identity).json["token"]["user"]["domain"]["id"] == acme["id"]
+
+
 @pytest.mark.parametrize(
     "federated",
     [
