@@ -11,6 +11,7 @@ import pytest
 from pileus.identity.drivers import fake
 from pileus.identity.logic import directories, shadows
 from pileus.kernel import clock
+from tests.api.identity.federated import federate, login
 from tests.api.identity.test_races import at_once, statuses
 from tests.api.identity.world import Identity, message, roles_of
 
@@ -398,6 +399,22 @@ def test_a_directory_is_not_written_to(world):
     for user_id in (alice, world.id_of("nobody")):  # that there is one to be changed is told to those who know the password
         body = {"user": {"original_password": "wrong", "password": "other"}}
         assert world("POST", f"/users/{user_id}/password", body, token=None).status == 401
+
+
+def test_federated_users_of_the_domain_are_not_the_directory_s(world):
+    federate(world, domain_id=world.domain)
+    answer = login(world)
+    guest, token = f"/users/{answer.json['token']['user']['id']}", answer.headers["x-subject-token"]
+    assert answer.json["token"]["user"]["domain"]["id"] == world.domain
+    refused = world("PATCH", guest, {"user": {"password": "would not be asked for"}})
+    assert (refused.status, "The passwords of this domain are in a directory" in message(refused)) == (403, True)
+    world("PATCH", guest, {"user": {"enabled": False}}, ok=200)
+    assert not world.alive(token)
+    assert login(world).status == 401
+    world("PATCH", guest, {"user": {"enabled": True}}, ok=200)
+    assert login(world).status == 201
+    world("DELETE", guest, ok=204)
+    assert world("GET", guest).status == 404
 
 
 # The configuration

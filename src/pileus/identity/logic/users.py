@@ -96,7 +96,10 @@ def update(service: Service, user_id: str, body: Mapping[str, Any], *, any_provi
         present = people.user(conn, user_id, "update")
         if present is None:
             raise not_found("user", user_id)
-        forbid_writes(conn, present.domain_id, "users")
+        if directory_store.entry(conn, user_id) is not None:
+            forbid_writes(conn, present.domain_id, "users")
+        if password_hash is not None:  # logging in with it would ask the directory, which does not know those who are not there
+            forbid_writes(conn, present.domain_id, "passwords")
         check_same_domain(present.domain_id, body)
         _check_default_project(conn, body.get("default_project_id"))
         values["extra"] = merged_extra(present.extra, body, KNOWN)
@@ -119,7 +122,7 @@ def delete(service: Service, user_id: str) -> None:
     """Delete a user with assignments, memberships and credentials, or what is left of one of a directory. Raises NotFound, ReadOnly."""
     with service.db.write() as conn:
         present = people.user(conn, user_id, "update")
-        if present is not None and not directory_store.is_gone(conn, user_id):
+        if present is not None and directory_store.is_there(conn, user_id):
             forbid_writes(conn, present.domain_id, "users")
         if not people.delete_user(conn, user_id):
             raise not_found("user", user_id)

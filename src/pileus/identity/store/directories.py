@@ -131,10 +131,10 @@ def entries(conn: sa.Connection, domain_id: str, kind: str) -> Sequence[Record]:
     return conn.execute(query.where(table.c.domain_id == domain_id, table.c.kind == kind).order_by(table.c.public_id)).all()
 
 
-def is_gone(conn: sa.Connection, public_id: str) -> bool:
-    """Whether this is what is left of an entry that its directory no longer has."""
+def is_there(conn: sa.Connection, public_id: str) -> bool:
+    """Whether this stands for an entry that its directory has, as far as is known."""
     found = entry(conn, public_id)
-    return found is not None and found.gone_at is not None
+    return found is not None and found.gone_at is None
 
 
 def differing(conn: sa.Connection, kind: str, shadows: Sequence[Shadow], lock: Lock = None) -> dict[str, bool]:
