@@ -363,6 +363,31 @@ def test_lists_cost_the_same_statements_for_any_number(world):
     assert len(set(counts)) == 1
 
 
+def test_comparing_costs_the_same_statements_for_any_number_of_changes(database_url):
+    world, counts = World(db_url=database_url), []
+    for number in range(12):
+        world.directory.add_person(f"u{number}", "secret")
+    handles = [one.handle for one in world.directory.people.values()]
+    team, other = world.directory.add_team("staff", *handles), world.directory.add_team("guests", *handles)
+    world("GET", f"/users?domain_id={world.domain}", ok=200)
+    world.compare()
+    for first, last in ((0, 2), (2, 11)):
+        for number in range(first, last):
+            world.replace(f"u{number}", name=f"renamed{number}", enabled=bool(number % 2))
+        world.directory.members[team.handle] = set(handles[last:])
+        world.directory.members[other.handle] = set(handles[last:])
+        with world.client.count_queries() as queries:
+            world.compare()
+        counts.append(len(queries))
+        known = {one["name"]: one["enabled"] for one in world("GET", "/users", ok=200).json["users"]}
+        expected = {f"renamed{number}" if number < last else f"u{number}": number >= last or bool(number % 2) for number in range(12)}
+        assert known.items() >= expected.items()
+        with world.service.db.read() as conn:
+            assert conn.exec_driver_sql("SELECT count(*) FROM memberships").scalar_one() == 2 * (12 - last)
+    assert counts[0] == counts[1]
+    world.client.close()
+
+
 def test_a_login_that_finds_everything_as_it_was_writes_nothing(world):
     world.directory.add_team("staff", world.directory.add_person("alice", "secret").handle)
     world.enter("alice")

@@ -194,11 +194,16 @@ def _new_row(kind: str, domain_id: str, shadow: Shadow) -> dict[str, Any]:
 
 
 def _update(conn: sa.Connection, table: sa.Table, shadows: Sequence[Shadow]) -> None:
-    for shadow in shadows:
-        values = dict(shadow.values)
-        if values.get("enabled") is False:
-            values["tokens_valid_after"] = clock.utcnow()
-        conn.execute(sa.update(table).where(table.c.id == shadow.public_id).values(**values))
+    now = clock.utcnow()
+    for disabled in (False, True):
+        ending = {"tokens_valid_after": now} if disabled else {}
+        rows = [
+            {"shadow": shadow.public_id, **shadow.values, **ending}
+            for shadow in shadows
+            if (shadow.values.get("enabled") is False) is disabled
+        ]
+        if rows:
+            conn.execute(sa.update(table).where(table.c.id == sa.bindparam("shadow")), rows)
     here = directory_entries.c.public_id.in_([shadow.public_id for shadow in shadows])
     if shadows:
         conn.execute(sa.update(directory_entries).where(here, directory_entries.c.gone_at.is_not(None)).values(gone_at=None))
@@ -247,11 +252,15 @@ def _pairs(conn: sa.Connection, column: sa.ColumnElement[str], identifiers: Sequ
 
 def change_members(conn: sa.Connection, added: set[tuple[str, str]], removed: set[tuple[str, str]]) -> None:
     """Add and remove; a pair of which one side has no row is passed over."""
-    for user_id, group_id in sorted(removed):
-        people.remove_member(conn, user_id, group_id)
+    gone = sorted(removed)
+    for start in range(0, len(gone), TOGETHER):
+        part = gone[start : start + TOGETHER]
+        of_users = memberships.c.user_id.in_({pair[0] for pair in part})  # what an index finds, of which these pairs
+        pairs = sa.tuple_(memberships.c.user_id, memberships.c.group_id).in_(part)
+        conn.execute(sa.delete(memberships).where(of_users, pairs))
     there = _existing(conn, users, {pair[0] for pair in added}), _existing(conn, groups, {pair[1] for pair in added})
-    pairs = sorted(pair for pair in added if pair[0] in there[0] and pair[1] in there[1])
-    rows = [{"user_id": user_id, "group_id": group_id} for user_id, group_id in pairs]
+    new = sorted(pair for pair in added if pair[0] in there[0] and pair[1] in there[1])
+    rows = [{"user_id": user_id, "group_id": group_id} for user_id, group_id in new]
     for start in range(0, len(rows), TOGETHER):
         insert_ignore(conn, memberships, rows[start : start + TOGETHER])
 
