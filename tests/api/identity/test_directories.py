@@ -287,6 +287,36 @@ def test_a_name_goes_to_whoever_the_directory_gives_it(world):
     assert known.items() >= listed.items()
 
 
+def test_a_name_that_is_taken_over_is_gone_from_tokens_at_once(world):
+    world.directory.add_person("u1", "first", name="alice")
+    token = world.enter("alice", "first").headers["x-subject-token"]
+    assert world.validate(token).json["token"]["user"]["name"] == "alice"
+    world.replace("u1", name="former alice")
+    world.directory.add_person("u2", "second", name="alice")
+    assert world.enter("alice", "second").status == 201
+    assert world.validate(token).json["token"]["user"]["name"] == world.id_of("u1"), "until the directory is asked about it"
+    world.compare()
+    assert world.validate(token).json["token"]["user"]["name"] == "former alice"
+
+
+def test_the_name_of_somebody_who_is_not_of_the_directory_is_left_alone(world):
+    federate(world, domain_id=world.domain)
+    guest = login(world).json["token"]["user"]
+    assert guest["name"] == "alice"
+    world.directory.add_person("alice", "secret")
+    world.directory.add_person("bob", "secret")
+    for _again in range(2):
+        answer = world.enter("alice")
+        assert answer.json["token"]["user"]["name"] == world.id_of("alice")
+        assert world("GET", f"/users/{guest['id']}").json["user"]["name"] == "alice"
+    with world.client.count_queries() as queries:
+        assert world.enter("alice").status == 201
+    assert not [one for one in queries if not one.startswith(("SELECT", "WITH"))], "it stays so"
+    world("DELETE", f"/users/{guest['id']}", ok=204)
+    assert world.enter("alice").json["token"]["user"]["name"] == "alice"
+    assert login(world).json["token"]["user"]["name"] == "alice@idp", "who comes later gives way"
+
+
 def test_odd_entries_spoil_nothing(world):
     world.directory.add_person("long" * 70, "secret", name="too long an id")
     world.directory.add_person("ok", "secret", name="n" * 300)

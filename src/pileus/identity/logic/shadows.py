@@ -260,7 +260,8 @@ def record(
         for local_id, found in (teams_of or {}).items()
     }
     with service.db.read() as conn:
-        same = not store.differing(conn, USER, users) and not store.differing(conn, GROUP, groups)
+        wanted_users, wanted_groups = _yielding(conn, place, USER, users), _yielding(conn, place, GROUP, groups)
+        same = not store.differing(conn, USER, wanted_users) and not store.differing(conn, GROUP, wanted_groups)
         if same and not any(store.differing_groups(conn, wanted)):
             return
     for last in (False, True):
@@ -280,8 +281,8 @@ def _write(
     with service.db.write() as conn:
         if not _still(conn, place):
             return
-        changed = store.save(conn, place.domain_id, USER, users)
-        store.save(conn, place.domain_id, GROUP, groups)
+        changed = store.save(conn, place.domain_id, USER, _yielding(conn, place, USER, users))
+        store.save(conn, place.domain_id, GROUP, _yielding(conn, place, GROUP, groups))
         added, removed = store.differing_groups(conn, wanted)
         store.change_members(conn, added, removed)
         if changed or added or removed:
@@ -333,6 +334,15 @@ def _shadows(place: Place, kind: str, entries: Sequence[Any]) -> list[Shadow]:
         names.add(values["name"])
         found.append(Shadow(identifier, entry.local_id, values))
     return found
+
+
+def _yielding(conn: sa.Connection, place: Place, kind: str, shadows: Sequence[Shadow]) -> list[Shadow]:
+    """The same, where a name that somebody of the domain has who is not of the directory gives way to the id."""
+    taken = store.names_of_others(conn, place.domain_id, kind, [one.values["name"] for one in shadows])
+    return [
+        dataclasses.replace(one, values={**one.values, "name": one.public_id}) if one.values["name"] in taken else one
+        for one in shadows
+    ]
 
 
 def _columns(row: Row) -> dict[str, Any]:

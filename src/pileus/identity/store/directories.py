@@ -162,28 +162,48 @@ def differing(conn: sa.Connection, kind: str, shadows: Sequence[Shadow], lock: L
     return found
 
 
+def names_of_others(conn: sa.Connection, domain_id: str, kind: str, names: Sequence[str]) -> set[str]:
+    """Those of these names that users or groups of the domain have who are in no directory: those who log in by federation."""
+    table, found = users if kind == USER else groups, set[str]()
+    foreign = sa.select(directory_entries.c.public_id).where(directory_entries.c.public_id == table.c.id)
+    for start in range(0, len(names), TOGETHER):
+        query = sa.select(table.c.name).where(table.c.domain_id == domain_id, table.c.name.in_(names[start : start + TOGETHER]))
+        found |= set(conn.execute(query.where(~sa.exists(foreign))).scalars())
+    return found
+
+
 def save(conn: sa.Connection, domain_id: str, kind: str, shadows: Sequence[Shadow]) -> bool:
-    """Make rows say what the directory says; whether one that was there before has changed."""
+    """Make rows say what the directory says; whether one that was there before has changed. Raises IntegrityError."""
     table = users if kind == USER else groups
     differences = differing(conn, kind, shadows, "update")
     changed = sorted((shadow for shadow in shadows if shadow.public_id in differences), key=lambda one: one.public_id)
+    renamed = False
     for start in range(0, len(changed), TOGETHER):
         part = changed[start : start + TOGETHER]
-        _free_names(conn, table, domain_id, [shadow.values["name"] for shadow in part])
+        renamed |= _free_names(conn, table, domain_id, [shadow.values["name"] for shadow in part])
         new = [shadow for shadow in part if not differences[shadow.public_id]]
         insert_ignore(conn, table, [_new_row(kind, domain_id, shadow) for shadow in new])
         rows = [{"public_id": one.public_id, "domain_id": domain_id, "kind": kind, "local_id": one.local_id} for one in part]
         insert_ignore(conn, directory_entries, rows)
         _update(conn, table, [shadow for shadow in part if differences[shadow.public_id]])
-    return any(differences.values())
+    return renamed or any(differences.values())
 
 
-def _free_names(conn: sa.Connection, table: sa.Table, domain_id: str, names: Sequence[str]) -> None:
-    """Whoever had a name until now is called by the id, until the directory is asked about that one again."""
-    holders = sa.select(table.c.id).where(table.c.domain_id == domain_id, table.c.name.in_(names)).order_by(table.c.id)
+def _free_names(conn: sa.Connection, table: sa.Table, domain_id: str, names: Sequence[str]) -> bool:
+    """Whoever of the directory had a name until now is called by the id, until the directory is asked about that one again.
+
+    Whether there was anybody.
+    """
+    holders = (
+        sa.select(table.c.id)
+        .join(directory_entries, directory_entries.c.public_id == table.c.id)
+        .where(table.c.domain_id == domain_id, table.c.name.in_(names))
+        .order_by(table.c.id)
+    )
     found = list(conn.execute(holders).scalars())
     if found:
         conn.execute(sa.update(table).where(table.c.id.in_(found)).values(name=table.c.id))
+    return bool(found)
 
 
 def _new_row(kind: str, domain_id: str, shadow: Shadow) -> dict[str, Any]:
