@@ -250,6 +250,30 @@ def test_looking_at_somebody_who_is_gone_ends_the_tokens_too(world):
     assert not world.alive(token)
 
 
+@pytest.mark.parametrize("how", ["disabled", "gone", "renamed and disabled", "disabled, and no password is taken"])
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_a_login_of_somebody_disabled_or_gone_ends_the_tokens_too(world, how, by):
+    world.directory.add_person("alice", "secret")
+    world.enter("alice")
+    world.grant("member", user=world.id_of("alice"), project=world.project)
+    token = world.scoped()
+    if how == "gone":
+        del world.directory.people["alice"]
+    else:
+        world.replace("alice", enabled=False, name="smith" if "renamed" in how else "alice")
+        world.directory.passwords["alice"] = "" if "no password" in how else "secret"
+    assert world.alive(token)
+    who = {"name": "alice", "domain": {"id": world.domain}} if by == "name" else {"id": world.id_of("alice")}
+    body = {"auth": {"identity": {"methods": ["password"], "password": {"user": {**who, "password": "secret"}}}}}
+    refused = world("POST", "/auth/tokens", body, token=None)
+    assert (refused.status, refused.json) == (401, world.login("nobody", "secret").json)
+    assert not world.alive(token)
+    assert world("GET", f"/users?name={'smith' if 'renamed' in how else 'alice'}").json["users"][0]["enabled"] is False
+    with world.client.count_queries() as queries:
+        world("POST", "/auth/tokens", body, token=None)
+    assert not [one for one in queries if not one.startswith(("SELECT", "WITH"))], "it is written once"
+
+
 def test_only_what_is_left_of_somebody_can_be_deleted(world):
     alice = world.directory.add_person("alice", "secret")
     world.directory.add_team("staff", alice.handle)

@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pileus.identity.errors import AuthenticationFailed, DirectoryLimit, DirectoryUnavailable
 from pileus.identity.store import directories as store
+from pileus.identity.store import people as people_store
 from pileus.identity.store import projects, revision
 from pileus.identity.store.directories import Shadow
 from pileus.identity.store.listing import Listing, Record
@@ -82,7 +83,8 @@ def public_id(domain_id: str, kind: str, local_id: str) -> str:
 def login(attempt: Attempt, user: Section) -> Who | None:
     """The user who has shown the password of a directory; None where the domain of the user has none.
 
-    The directory is asked twice whether there is such a user or not. Raises AuthenticationFailed, DirectoryUnavailable.
+    The directory is asked twice whether there is such a user or not, and once more for one that was known and is not found:
+    what is learnt of somebody who is disabled or gone there is written down, though the login is refused. Raises AuthenticationFailed, DirectoryUnavailable.
     """
     service, domain = attempt.service, user.get("domain") or {}
     with service.db.read() as conn:
@@ -97,7 +99,12 @@ def login(attempt: Attempt, user: Section) -> Who | None:
     if place is None or not user["password"]:
         raise AuthenticationFailed("no password was given")
     person = _named(place, user, found.local_id)
-    if not place.directory.proves(person, user["password"]) or person is None:
+    proved = place.directory.proves(person, user["password"])
+    if person is None:
+        _look_for(service, place, user)
+    elif not person.enabled:  # some directories take no password of such a one
+        record(service, place, [person])
+    if not proved or person is None:
         raise AuthenticationFailed("unknown user" if person is None else f"wrong password for {person.handle}")
     if not person.enabled:
         raise AuthenticationFailed(f"{person.handle} is disabled in the directory")
@@ -119,6 +126,16 @@ def _named(place: Place, user: Section, local_id: str | None) -> Person | None:
     if len(people) > 1:
         _log.warning("%d entries of domain %s have one name: %s", len(people), place.domain_id, people[0].handle)
     return people[0] if len(people) == 1 and len(people[0].local_id) <= _LONGEST_ID else None
+
+
+def _look_for(service: Service, place: Place, user: Section) -> None:
+    """Ask the directory about the entry that had this name or id, which may be gone or be called otherwise now."""
+    with service.db.read() as conn:
+        row = people_store.for_password(
+            conn, user_id=user.get("id"), name=user.get("name"), domain_id=place.domain_id, domain_name=None
+        )
+    if row is not None and row.enabled:
+        fresh_user(service, row)
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
