@@ -310,6 +310,34 @@ def test_what_ends_a_token(identity, end):
     assert identity.exchange(unscoped).status == (201 if end == "group" else 401)
 
 
+@pytest.mark.parametrize(("end", "impersonation"), [("disable", True), ("disable", False), ("delete", True), ("protocol", False)])
+def test_tokens_of_trusts_end_with_the_identity_provider_of_the_trustee(database_url, end, impersonation):
+    identity = Identity(db_url=database_url)
+    federate(identity)
+    answer = login(identity)
+    who, project, inside = identity.member("giver", "member")
+    trust = {"trustor_user_id": who["id"], "trustee_user_id": answer.json["token"]["user"]["id"], "project_id": project["id"]}
+    trust |= {"impersonation": impersonation, "roles": [{"name": "member"}]}
+    made = identity("POST", "/OS-TRUST/trusts", {"trust": trust}, token=inside, ok=201).json["trust"]["id"]
+    taken = identity.exchange(answer.headers["x-subject-token"], {"OS-TRUST:trust": {"id": made}}).headers["x-subject-token"]
+    assert identity.validate(taken).status == 200
+    match end:
+        case "disable":
+            identity("PATCH", IDP, {"identity_provider": {"enabled": False}}, ok=200)
+        case "delete":
+            identity("DELETE", IDP, ok=204)
+        case "protocol":
+            identity("DELETE", f"{IDP}/protocols/openid", ok=204)
+    assert identity.validate(taken).status == 404
+    assert identity.validate(inside).status == 200
+    if end == "disable":
+        identity("PATCH", IDP, {"identity_provider": {"enabled": True}}, ok=200)
+        assert identity.validate(taken).status == 404, "older tokens do not come back"
+        again = identity.exchange(token(identity), {"OS-TRUST:trust": {"id": made}})
+        assert identity.validate(again.headers["x-subject-token"]).status == 200
+    identity.client.close()
+
+
 @pytest.mark.parametrize("change", ["rules", "deletion", "another"])
 def test_another_mapping_ends_what_the_former_one_came_to(identity, change):
     federate(identity)
