@@ -376,6 +376,8 @@ def test_one_caller_at_a_time_finds_out():
         own.advance(0.2)
         with circuit.attempt():
             assert ask() is DirectoryUnavailable, "somebody is at it"
+            own.advance(60)
+            assert ask() is DirectoryUnavailable, "and nobody else is, however long it takes"
         assert ask() is None, "it answers again"
         assert ask(Broken("dead")) is Broken
         own.advance(5.1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import hashlib
+import threading
 from functools import partial
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from pileus.identity.drivers import fake
 from pileus.identity.logic import directories, shadows
 from pileus.kernel import clock
+from pileus.kernel.slots import Slots, login_threads
 from tests.api.identity.federated import federate, login
 from tests.api.identity.test_races import at_once, statuses
 from tests.api.identity.world import Identity, message, roles_of
@@ -203,6 +206,38 @@ def test_a_dead_directory_takes_nothing_away(world, caplog):
     assert world.login("admin", "admin-secret").status == 201, "other domains go on"
     world.directory.dead = False
     assert world.enter("alice").status == 201
+
+
+def test_a_slow_directory_never_has_all_threads(world):
+    world.directory.add_person("alice", "secret")
+    world.enter("alice")
+    state = world.service_state()
+    state.directory_logins, state.directory_requests = Slots(2, patience=0), Slots(1, patience=0)
+    directories.close(world.service, world.domain)  # opened again with these
+    arrived, held = threading.Semaphore(0), threading.Event()
+    world.directory.slow = lambda: (arrived.release(), held.wait())
+    shown = f"/users?domain_id={world.domain}"
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        try:
+            under_way = [pool.submit(world.enter, "alice") for _ in range(2)] + [pool.submit(world, "GET", shown)]
+            assert all(arrived.acquire(timeout=60) for _ in range(3))
+            refused = world.enter("alice")
+            assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+            assert world("GET", shown).status == 503
+            assert world("GET", f"/users/{world.id_of('alice')}").json["user"]["name"] == "alice", "what is known of one is shown"
+            assert not arrived.acquire(blocking=False)
+            assert world.login("admin", "admin-secret").status == 201, "those who need no directory notice nothing"
+        finally:
+            held.set()
+        assert [one.result().status for one in under_way] == [201, 201, 200]
+    assert world.enter("alice").status == 201
+    assert world("GET", shown).status == 200
+
+
+def test_questions_to_directories_take_half_of_the_threads_at_most(world):
+    state = world.service_state()
+    for slots, threads in ((state.directory_logins, login_threads()), (state.directory_requests, world.service.config.api.threads)):
+        assert 1 <= slots.size <= threads / 2
 
 
 def test_half_an_answer_takes_nothing_away(world):

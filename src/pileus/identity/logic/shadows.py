@@ -98,6 +98,7 @@ def login(attempt: Attempt, user: Section) -> Who | None:
     place = directories.of_domain(service, found.id)
     if place is None or not user["password"]:
         raise AuthenticationFailed("no password was given")
+    place = directories.of_login(service, place)
     person = _named(place, user, found.local_id)
     proved = place.directory.proves(person, user["password"])
     if person is None:
@@ -134,8 +135,9 @@ def _look_for(service: Service, place: Place, user: Section) -> None:
         row = people_store.for_password(
             conn, user_id=user.get("id"), name=user.get("name"), domain_id=place.domain_id, domain_name=None
         )
-    if row is not None and row.enabled:
-        fresh_user(service, row)
+    found = _asked(service, row, USER, place) if row is not None and row.enabled else None
+    if found is not None and found[1]:
+        record(service, place, found[1])
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -222,10 +224,10 @@ def refresh_members(service: Service, row: Record) -> None:
             _record_members(service, place, teams[0], place.directory.members_of(teams[0]))
 
 
-def _asked(service: Service, row: Record, kind: str) -> tuple[Place, list[Any]] | None:
+def _asked(service: Service, row: Record, kind: str, place: Place | None = None) -> tuple[Place, list[Any]] | None:
     """What the directory has of this row; None where there is nobody to ask, or no answer. One that is gone is marked so."""
     with _known_is_enough(row.id):
-        place = directories.of_domain(service, row.domain_id)
+        place = place or directories.of_domain(service, row.domain_id)
         if place is None:
             return None
         with service.db.read() as conn:
@@ -401,7 +403,7 @@ def compare(service: Service) -> None:
             now = clock.monotonic()
             if place is None or (last and last[0] == place.options and now - last[1] < service.options.directory_interval * 60):
                 continue
-            _compare(service, place)
+            _compare(service, directories.of_loop(place))
         except _NO_ANSWER as error:
             _log.warning("nothing is changed in domain %s: %s", domain_id, error.inside or error.message)
         else:
