@@ -20,7 +20,6 @@ from sqlalchemy.exc import IntegrityError
 
 from pileus.identity.errors import AuthenticationFailed, DirectoryLimit, DirectoryUnavailable
 from pileus.identity.store import directories as store
-from pileus.identity.store import people as people_store
 from pileus.identity.store import projects, revision
 from pileus.identity.store.directories import Shadow
 from pileus.identity.store.listing import Listing, Record
@@ -89,7 +88,11 @@ def login(attempt: Attempt, user: Section) -> Who | None:
     service, domain = attempt.service, user.get("domain") or {}
     with service.db.read() as conn:
         found = store.place_of_login(
-            conn, user_id=user.get("id"), domain_id=domain.get("id"), domain_name=domain.get("name")
+            conn,
+            user_id=user.get("id"),
+            user_name=user.get("name"),
+            domain_id=domain.get("id"),
+            domain_name=domain.get("name"),
         )
     if found is None:
         return None
@@ -102,7 +105,7 @@ def login(attempt: Attempt, user: Section) -> Who | None:
     person = _named(place, user, found.local_id)
     proved = place.directory.proves(person, user["password"])
     if person is None:
-        _look_for(service, place, user)
+        _look_for(service, place, found)
     elif not person.enabled:  # some directories take no password of such a one
         record(service, place, [person])
     if not proved or person is None:
@@ -129,15 +132,16 @@ def _named(place: Place, user: Section, local_id: str | None) -> Person | None:
     return people[0] if len(people) == 1 and len(people[0].local_id) <= _LONGEST_ID else None
 
 
-def _look_for(service: Service, place: Place, user: Section) -> None:
+def _look_for(service: Service, place: Place, known: Record) -> None:
     """Ask the directory about the entry that had this name or id, which may be gone or be called otherwise now."""
-    with service.db.read() as conn:
-        row = people_store.for_password(
-            conn, user_id=user.get("id"), name=user.get("name"), domain_id=place.domain_id, domain_name=None
-        )
-    found = _asked(service, row, USER, place) if row is not None and row.enabled else None
-    if found is not None and found[1]:
-        record(service, place, found[1])
+    if known.local_id is None or not known.user_enabled:
+        return
+    with _known_is_enough(known.user_id):
+        people = [one for one in place.directory.people(Wanted(ids=(known.local_id,))) if one.local_id == known.local_id]
+        if people:
+            record(service, place, people)
+        else:
+            _mark_gone(service, place, [known.user_id])
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -224,10 +228,10 @@ def refresh_members(service: Service, row: Record) -> None:
             _record_members(service, place, teams[0], place.directory.members_of(teams[0]))
 
 
-def _asked(service: Service, row: Record, kind: str, place: Place | None = None) -> tuple[Place, list[Any]] | None:
+def _asked(service: Service, row: Record, kind: str) -> tuple[Place, list[Any]] | None:
     """What the directory has of this row; None where there is nobody to ask, or no answer. One that is gone is marked so."""
     with _known_is_enough(row.id):
-        place = place or directories.of_domain(service, row.domain_id)
+        place = directories.of_domain(service, row.domain_id)
         if place is None:
             return None
         with service.db.read() as conn:

@@ -89,19 +89,26 @@ _IN_DIRECTORY = sa.and_(
 
 
 def place_of_login(
-    conn: sa.Connection, *, user_id: str | None, domain_id: str | None, domain_name: str | None
+    conn: sa.Connection, *, user_id: str | None, user_name: str | None, domain_id: str | None, domain_name: str | None
 ) -> Record | None:
-    """(domain id, whether it is enabled, local id if the user is named by id) where a directory has to be asked."""
-    if user_id is not None:
-        query = (
-            sa.select(projects.c.id, projects.c.enabled, directory_entries.c.local_id)
-            .join(_driver, _IN_DIRECTORY)
-            .join(users, users.c.domain_id == projects.c.id)
-            .outerjoin(directory_entries, directory_entries.c.public_id == users.c.id)
-            .where(users.c.id == user_id)
+    """(domain id, whether it is enabled; id of the user who is known by this id or name, whether enabled, and the local id) where a
+    directory has to be asked.
+    """
+    known = users.c.domain_id == projects.c.id
+    query = (
+        sa.select(
+            projects.c.id,
+            projects.c.enabled,
+            users.c.id.label("user_id"),
+            users.c.enabled.label("user_enabled"),
+            directory_entries.c.local_id,
         )
-        return conn.execute(query).first()
-    query = sa.select(projects.c.id, projects.c.enabled, sa.null().label("local_id")).join(_driver, _IN_DIRECTORY)
+        .join(_driver, _IN_DIRECTORY)
+        .outerjoin(users, known if user_id is not None else sa.and_(known, users.c.name == user_name))
+        .outerjoin(directory_entries, directory_entries.c.public_id == users.c.id)
+    )
+    if user_id is not None:
+        return conn.execute(query.where(users.c.id == user_id)).first()
     query = query.where(projects.c.id == domain_id if domain_id is not None else projects.c.name == domain_name)
     return conn.execute(query.where(projects.c.is_domain == sa.true())).first()
 
