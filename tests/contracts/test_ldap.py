@@ -265,6 +265,13 @@ def test_pages_smaller_than_the_directory():
         ({"user_additional_attribute_mapping": ["mail"]}, "attribute:name"),
         ({"user_additional_attribute_mapping": ["uid:id"]}, "'id'"),
         ({"user_additional_attribute_mapping": ["userPassword:pin"]}, "passwords are not shown"),
+        ({"user_mail_attribute": "userPassword"}, "ldap.user_mail_attribute: passwords are not shown"),
+        ({"user_name_attribute": "USERPASSWORD;lang-de"}, "ldap.user_name_attribute: passwords are not shown"),
+        ({"user_id_attribute": "2.5.4.35"}, "ldap.user_id_attribute: passwords are not shown"),
+        ({"user_default_project_id_attribute": "pin", "user_pass_attribute": "PIN"}, "passwords are not shown"),
+        ({"user_description_attribute": "userPassword", "user_pass_attribute": "pin"}, "passwords are not shown"),
+        ({"group_desc_attribute": "unicodePwd"}, "ldap.group_desc_attribute: passwords are not shown"),
+        ({"group_additional_attribute_mapping": ["userPassword:pin"]}, "passwords are not shown"),
         ({"user_attribute_ignore": ["shoe_size"]}, "shoe_size"),
         ({"tls_cacertfile": "/no/such/file"}, "ldap.tls_cacertfile"),
         ({"tls_cacertdir": "/no/such/folder"}, "ldap.tls_cacertdir"),
@@ -369,6 +376,8 @@ def test_one_caller_at_a_time_finds_out():
         own.advance(0.2)
         with circuit.attempt():
             assert ask() is DirectoryUnavailable, "somebody is at it"
+            own.advance(60)
+            assert ask() is DirectoryUnavailable, "and nobody else is, however long it takes"
         assert ask() is None, "it answers again"
         assert ask(Broken("dead")) is Broken
         own.advance(5.1)

@@ -11,13 +11,13 @@ import contextlib
 import io
 import ipaddress
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from pileus.kernel.config import Config
+from pileus.kernel.slots import login_threads
 from pileus.kernel.web.call import ASSERTION_KEY
 from pileus.server.assertions import Assertions
 from pileus.server.pool import Pool
@@ -56,7 +56,7 @@ class Gateway:
         api = config.api
         self._requests = Pool(api.threads, "request")
         self._streams = Pool(api.stream_threads, "stream")
-        self._logins = Pool(os.cpu_count() or 1, "login")
+        self._logins = Pool(login_threads(), "login")
         self._trusted = [ipaddress.ip_network(text) for text in api.trusted_proxies]
         self._assertions = Assertions(api.assertion_headers, api.assertion_secret)
 

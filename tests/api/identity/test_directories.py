@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import hashlib
+import threading
 from functools import partial
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from pileus.identity.drivers import fake
 from pileus.identity.logic import directories, shadows
 from pileus.kernel import clock
+from pileus.kernel.slots import Slots, login_threads
+from tests.api.identity.federated import federate, login
 from tests.api.identity.test_races import at_once, statuses
 from tests.api.identity.world import Identity, message, roles_of
 
@@ -110,12 +114,14 @@ def test_every_refusal_sounds_the_same(world):
 
 def test_the_directory_is_asked_as_often_for_a_stranger(world):
     world.directory.add_person("alice", "secret")
+    world.enter("alice")
     counts = []
     for name in ("alice", "nobody"):
         before = world.directory.asked
-        assert world.enter(name, "wrong").status == 401
-        counts.append(world.directory.asked - before)
-    assert counts[0] == counts[1]
+        with world.client.count_queries() as queries:
+            assert world.enter(name, "wrong").status == 401
+        counts.append((world.directory.asked - before, len(queries)))
+    assert counts[0] == counts[1], "of the directory and of the database"
 
 
 def test_an_empty_password_never_reaches_the_directory(world):
@@ -204,6 +210,38 @@ def test_a_dead_directory_takes_nothing_away(world, caplog):
     assert world.enter("alice").status == 201
 
 
+def test_a_slow_directory_never_has_all_threads(world):
+    world.directory.add_person("alice", "secret")
+    world.enter("alice")
+    state = world.service_state()
+    state.directory_logins, state.directory_requests = Slots(2, patience=0), Slots(1, patience=0)
+    directories.close(world.service, world.domain)  # opened again with these
+    arrived, held = threading.Semaphore(0), threading.Event()
+    world.directory.slow = lambda: (arrived.release(), held.wait())
+    shown = f"/users?domain_id={world.domain}"
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        try:
+            under_way = [pool.submit(world.enter, "alice") for _ in range(2)] + [pool.submit(world, "GET", shown)]
+            assert all(arrived.acquire(timeout=60) for _ in range(3))
+            refused = world.enter("alice")
+            assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+            assert world("GET", shown).status == 503
+            assert world("GET", f"/users/{world.id_of('alice')}").json["user"]["name"] == "alice", "what is known of one is shown"
+            assert not arrived.acquire(blocking=False)
+            assert world.login("admin", "admin-secret").status == 201, "those who need no directory notice nothing"
+        finally:
+            held.set()
+        assert [one.result().status for one in under_way] == [201, 201, 200]
+    assert world.enter("alice").status == 201
+    assert world("GET", shown).status == 200
+
+
+def test_questions_to_directories_take_half_of_the_threads_at_most(world):
+    state = world.service_state()
+    for slots, threads in ((state.directory_logins, login_threads()), (state.directory_requests, world.service.config.api.threads)):
+        assert 1 <= slots.size <= threads / 2
+
+
 def test_half_an_answer_takes_nothing_away(world):
     for number in range(5):
         world.directory.add_person(f"u{number}", "secret")
@@ -249,6 +287,30 @@ def test_looking_at_somebody_who_is_gone_ends_the_tokens_too(world):
     assert not world.alive(token)
 
 
+@pytest.mark.parametrize("how", ["disabled", "gone", "renamed and disabled", "disabled, and no password is taken"])
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_a_login_of_somebody_disabled_or_gone_ends_the_tokens_too(world, how, by):
+    world.directory.add_person("alice", "secret")
+    world.enter("alice")
+    world.grant("member", user=world.id_of("alice"), project=world.project)
+    token = world.scoped()
+    if how == "gone":
+        del world.directory.people["alice"]
+    else:
+        world.replace("alice", enabled=False, name="smith" if "renamed" in how else "alice")
+        world.directory.passwords["alice"] = "" if "no password" in how else "secret"
+    assert world.alive(token)
+    who = {"name": "alice", "domain": {"id": world.domain}} if by == "name" else {"id": world.id_of("alice")}
+    body = {"auth": {"identity": {"methods": ["password"], "password": {"user": {**who, "password": "secret"}}}}}
+    refused = world("POST", "/auth/tokens", body, token=None)
+    assert (refused.status, refused.json) == (401, world.login("nobody", "secret").json)
+    assert not world.alive(token)
+    assert world("GET", f"/users?name={'smith' if 'renamed' in how else 'alice'}").json["users"][0]["enabled"] is False
+    with world.client.count_queries() as queries:
+        world("POST", "/auth/tokens", body, token=None)
+    assert not [one for one in queries if not one.startswith(("SELECT", "WITH"))], "it is written once"
+
+
 def test_only_what_is_left_of_somebody_can_be_deleted(world):
     alice = world.directory.add_person("alice", "secret")
     world.directory.add_team("staff", alice.handle)
@@ -284,6 +346,36 @@ def test_a_name_goes_to_whoever_the_directory_gives_it(world):
     assert listed == {world.id_of("u1"): "alice", world.id_of("u2"): "bob"}
     known = {one["id"]: one["name"] for one in world("GET", "/users").json["users"]}
     assert known.items() >= listed.items()
+
+
+def test_a_name_that_is_taken_over_is_gone_from_tokens_at_once(world):
+    world.directory.add_person("u1", "first", name="alice")
+    token = world.enter("alice", "first").headers["x-subject-token"]
+    assert world.validate(token).json["token"]["user"]["name"] == "alice"
+    world.replace("u1", name="former alice")
+    world.directory.add_person("u2", "second", name="alice")
+    assert world.enter("alice", "second").status == 201
+    assert world.validate(token).json["token"]["user"]["name"] == world.id_of("u1"), "until the directory is asked about it"
+    world.compare()
+    assert world.validate(token).json["token"]["user"]["name"] == "former alice"
+
+
+def test_the_name_of_somebody_who_is_not_of_the_directory_is_left_alone(world):
+    federate(world, domain_id=world.domain)
+    guest = login(world).json["token"]["user"]
+    assert guest["name"] == "alice"
+    world.directory.add_person("alice", "secret")
+    world.directory.add_person("bob", "secret")
+    for _again in range(2):
+        answer = world.enter("alice")
+        assert answer.json["token"]["user"]["name"] == world.id_of("alice")
+        assert world("GET", f"/users/{guest['id']}").json["user"]["name"] == "alice"
+    with world.client.count_queries() as queries:
+        assert world.enter("alice").status == 201
+    assert not [one for one in queries if not one.startswith(("SELECT", "WITH"))], "it stays so"
+    world("DELETE", f"/users/{guest['id']}", ok=204)
+    assert world.enter("alice").json["token"]["user"]["name"] == "alice"
+    assert login(world).json["token"]["user"]["name"] == "alice@idp", "who comes later gives way"
 
 
 def test_odd_entries_spoil_nothing(world):
@@ -362,6 +454,31 @@ def test_lists_cost_the_same_statements_for_any_number(world):
     assert len(set(counts)) == 1
 
 
+def test_comparing_costs_the_same_statements_for_any_number_of_changes(database_url):
+    world, counts = World(db_url=database_url), []
+    for number in range(12):
+        world.directory.add_person(f"u{number}", "secret")
+    handles = [one.handle for one in world.directory.people.values()]
+    team, other = world.directory.add_team("staff", *handles), world.directory.add_team("guests", *handles)
+    world("GET", f"/users?domain_id={world.domain}", ok=200)
+    world.compare()
+    for first, last in ((0, 2), (2, 11)):
+        for number in range(first, last):
+            world.replace(f"u{number}", name=f"renamed{number}", enabled=bool(number % 2))
+        world.directory.members[team.handle] = set(handles[last:])
+        world.directory.members[other.handle] = set(handles[last:])
+        with world.client.count_queries() as queries:
+            world.compare()
+        counts.append(len(queries))
+        known = {one["name"]: one["enabled"] for one in world("GET", "/users", ok=200).json["users"]}
+        expected = {f"renamed{number}" if number < last else f"u{number}": number >= last or bool(number % 2) for number in range(12)}
+        assert known.items() >= expected.items()
+        with world.service.db.read() as conn:
+            assert conn.exec_driver_sql("SELECT count(*) FROM memberships").scalar_one() == 2 * (12 - last)
+    assert counts[0] == counts[1]
+    world.client.close()
+
+
 def test_a_login_that_finds_everything_as_it_was_writes_nothing(world):
     world.directory.add_team("staff", world.directory.add_person("alice", "secret").handle)
     world.enter("alice")
@@ -398,6 +515,22 @@ def test_a_directory_is_not_written_to(world):
     for user_id in (alice, world.id_of("nobody")):  # that there is one to be changed is told to those who know the password
         body = {"user": {"original_password": "wrong", "password": "other"}}
         assert world("POST", f"/users/{user_id}/password", body, token=None).status == 401
+
+
+def test_federated_users_of_the_domain_are_not_the_directory_s(world):
+    federate(world, domain_id=world.domain)
+    answer = login(world)
+    guest, token = f"/users/{answer.json['token']['user']['id']}", answer.headers["x-subject-token"]
+    assert answer.json["token"]["user"]["domain"]["id"] == world.domain
+    refused = world("PATCH", guest, {"user": {"password": "would not be asked for"}})
+    assert (refused.status, "The passwords of this domain are in a directory" in message(refused)) == (403, True)
+    world("PATCH", guest, {"user": {"enabled": False}}, ok=200)
+    assert not world.alive(token)
+    assert login(world).status == 401
+    world("PATCH", guest, {"user": {"enabled": True}}, ok=200)
+    assert login(world).status == 201
+    world("DELETE", guest, ok=204)
+    assert world("GET", guest).status == 404
 
 
 # The configuration

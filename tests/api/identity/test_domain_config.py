@@ -160,7 +160,7 @@ def test_the_password_is_put_into_other_options(identity, config, domain):
     given = {"user_tree_dn": "ou=%(password)s,dc=x", "suffix": "dc=100%,dc=%(nothing)s", "user": "cn=%%", "password": "s3"}
     config("PUT", body={"identity": {"driver": "ldap"}, "ldap": given}, ok=201)
     place = directories.of_domain(identity.service, domain)
-    found = place.directory._options
+    found = place.opened._options
     assert (found.user_tree_dn, found.suffix, found.user) == ("ou=s3,dc=x", "dc=100%,dc=%(nothing)s", "cn=%")
     assert config("GET", "/ldap/user_tree_dn").json == {"config": {"user_tree_dn": given["user_tree_dn"]}}
 
@@ -170,7 +170,7 @@ def test_stored_passwords_outlive_rotations_of_their_key(identity, config, domai
     before = config("GET").json
     for _ in range(4):
         assert sealing.rotate(identity.service) == 1
-        assert directories.of_domain(identity.service, domain).directory._options.password == "very-secret"
+        assert directories.of_domain(identity.service, domain).opened._options.password == "very-secret"
     assert config("GET").json == before
 
 

@@ -310,6 +310,34 @@ def test_what_ends_a_token(identity, end):
     assert identity.exchange(unscoped).status == (201 if end == "group" else 404)
 
 
+@pytest.mark.parametrize(("end", "impersonation"), [("disable", True), ("disable", False), ("delete", True), ("protocol", False)])
+def test_tokens_of_trusts_end_with_the_identity_provider_of_the_trustee(database_url, end, impersonation):
+    identity = Identity(db_url=database_url)
+    federate(identity)
+    answer = login(identity)
+    who, project, inside = identity.member("giver", "member")
+    trust = {"trustor_user_id": who["id"], "trustee_user_id": answer.json["token"]["user"]["id"], "project_id": project["id"]}
+    trust |= {"impersonation": impersonation, "roles": [{"name": "member"}]}
+    made = identity("POST", "/OS-TRUST/trusts", {"trust": trust}, token=inside, ok=201).json["trust"]["id"]
+    taken = identity.exchange(answer.headers["x-subject-token"], {"OS-TRUST:trust": {"id": made}}).headers["x-subject-token"]
+    assert identity.validate(taken).status == 200
+    match end:
+        case "disable":
+            identity("PATCH", IDP, {"identity_provider": {"enabled": False}}, ok=200)
+        case "delete":
+            identity("DELETE", IDP, ok=204)
+        case "protocol":
+            identity("DELETE", f"{IDP}/protocols/openid", ok=204)
+    assert identity.validate(taken).status == 404
+    assert identity.validate(inside).status == 200
+    if end == "disable":
+        identity("PATCH", IDP, {"identity_provider": {"enabled": True}}, ok=200)
+        assert identity.validate(taken).status == 404, "older tokens do not come back"
+        again = identity.exchange(token(identity), {"OS-TRUST:trust": {"id": made}})
+        assert identity.validate(again.headers["x-subject-token"]).status == 200
+    identity.client.close()
+
+
 @pytest.mark.parametrize("change", ["rules", "deletion", "another"])
 def test_another_mapping_ends_what_the_former_one_came_to(identity, change):
     federate(identity)
@@ -421,6 +449,52 @@ def test_an_administrator_gives_a_user_an_identity(identity):
     assert login(identity).json["token"]["user"]["id"] != made["id"]
     gone = identity("PATCH", f"/users/{made['id']}", {"user": {"federated": []}}, ok=200)
     assert "federated" not in gone.json["user"]
+
+
+def manager_of(identity, domain):
+    who = identity.user("boss", domain_id=domain)
+    identity.grant("manager", user=who["id"], domain=domain)
+    return identity.token("boss", "boss-secret", {"domain": {"id": domain}}, domain=domain)
+
+
+def test_a_domain_manager_gives_identities_of_providers_of_the_domain_alone(identity):
+    own = federate(identity)
+    federate(identity, "foreign")
+    boss = manager_of(identity, own)
+
+    def named(provider, unique_id="alice"):
+        return [{"idp_id": provider, "protocols": [{"protocol_id": "openid", "unique_id": unique_id}]}]
+
+    puppet = {"name": "puppet", "password": "s", "domain_id": own}
+    refused = identity("POST", "/users", {"user": {**puppet, "federated": named("foreign")}}, token=boss)
+    assert refused.status == 403
+    assert message(refused) == "Identity Provider foreign is of another domain than the user: only an administrator may give this identity."
+    assert identity("GET", "/users?name=puppet").json["users"] == []
+    made = identity("POST", "/users", {"user": {**puppet, "federated": named("idp")}}, token=boss, ok=201).json["user"]
+    assert identity("PATCH", f"/users/{made['id']}", {"user": {"federated": named("foreign")}}, token=boss).status == 403
+    assert login(identity, name="foreign").json["token"]["user"]["id"] != made["id"]
+    assert login(identity).json["token"]["user"]["id"] == made["id"]
+
+    both = named("foreign", "puppet") + named("idp")
+    identity("PATCH", f"/users/{made['id']}", {"user": {"federated": both}}, ok=200)
+    kept = identity("PATCH", f"/users/{made['id']}", {"user": {"federated": both}}, token=boss, ok=200)
+    assert kept.json["user"]["federated"] == both, "what an administrator gave may be sent back"
+    other = named("foreign", "carol")
+    assert identity("PATCH", f"/users/{made['id']}", {"user": {"federated": other}}, token=boss).status == 403
+    assert identity("GET", f"/users/{made['id']}").json["user"]["federated"] == both
+    identity("PATCH", f"/users/{made['id']}", {"user": {"federated": []}}, token=boss, ok=200)
+
+
+def test_nobody_in_the_domain_of_the_provider_is_who_the_mapping_puts_elsewhere(identity):
+    acme = identity.make("domain", name="acme")
+    local = {"user": {"name": "{0}"}, "domain": {"name": "acme"}}
+    own = federate(identity, rules=[{"local": [local], "remote": [{"type": "OIDC-name"}]}], version="2.0")
+    identities = [{"idp_id": "idp", "protocols": [{"protocol_id": "openid", "unique_id": "alice"}]}]
+    puppet = {"name": "puppet", "domain_id": own, "federated": identities}
+    made = identity("POST", "/users", {"user": puppet}, token=manager_of(identity, own), ok=201).json["user"]
+    assert login(identity).status == 401
+    identity("DELETE", f"/users/{made['id']}", ok=204)
+    assert login(identity).json["token"]["user"]["domain"]["id"] == acme["id"]
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,11 @@ def list_users(call: Call) -> dict[str, Any]:
     return collection(call, "users", users.list_users(call.service, wanted, identity), render.users(call), wanted)
 
 
+def _is_administrator(call: Call) -> bool:
+    """Whether the caller may give users identities of any identity provider."""
+    return call.allows("admin_required", {})
+
+
 def _shown(call: Call, row: Record) -> dict[str, Any]:
     return {"user": {**render.users(call)(row), **federated_identities.of_user(call.service, row.id)}}
 
@@ -125,7 +130,7 @@ def _shown(call: Call, row: Record) -> dict[str, Any]:
 def create_user(call: Call) -> dict[str, Any]:
     body = with_domain(call, call.body["user"])
     permit(call, {"target.user.domain_id": body["domain_id"]})
-    return _shown(call, users.create(call.service, body))
+    return _shown(call, users.create(call.service, body, any_provider=_is_administrator(call)))
 
 
 @operations("GET", "/users/{user_id}", rule="identity:get_user", late=True, summary="Show a user")
@@ -148,7 +153,9 @@ def show_user(call: Call) -> dict[str, Any]:
 )
 def update_user(call: Call) -> dict[str, Any]:
     permit(call, target(user=users.find(call.service, call.params["user_id"])))
-    changed = users.update(call.service, call.params["user_id"], call.body["user"])
+    changed = users.update(
+        call.service, call.params["user_id"], call.body["user"], any_provider=_is_administrator(call)
+    )
     return _shown(call, changed)
 
 

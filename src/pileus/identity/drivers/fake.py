@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from pileus.identity.errors import DirectoryLimit, DirectoryUnavailable
@@ -23,6 +23,7 @@ class Content:
     dead: bool = False
     limit: int = 0
     asked: int = 0
+    slow: Callable[[], None] | None = None  # called before each answer
 
     def add_person(self, local_id: str, password: str, **fields: object) -> Person:
         made = Person(local_id=local_id, name=str(fields.pop("name", local_id)), handle=f"user/{local_id}", **fields)  # type: ignore[arg-type]
@@ -84,6 +85,8 @@ class FakeDirectory:
 
     def _ask(self) -> None:
         self._content.asked += 1
+        if self._content.slow is not None:
+            self._content.slow()
         if self._content.dead:
             raise DirectoryUnavailable("it is dead")
 

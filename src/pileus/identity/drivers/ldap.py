@@ -29,6 +29,8 @@ _DEPTH = 32
 _NO_SUCH_OBJECT, _SIZE_LIMIT = 32, 4
 _REFUSALS = {19: "constraint violation", 32: "no such entry", 34: "bad name", 48: "no password", 49: "wrong password",
              50: "no right to log in", 53: "unwilling"}  # fmt: skip
+_SECRET = {"userpassword", "2.5.4.35", "unicodepwd"}
+"""Attributes that hold passwords, whatever the options say."""
 _IGNORABLE = {"email", "description", "default_project_id", "enabled", "password"}
 
 
@@ -87,9 +89,14 @@ def _check_dn(name: str, text: str | None) -> None:
 
 def _check_attributes(options: Ldap) -> None:
     mapped = entries.mapping(options.user_additional_attribute_mapping)
-    if any(attribute.lower() == options.user_pass_attribute.lower() for attribute, _name in mapped):
-        raise Invalid("ldap.user_additional_attribute_mapping: passwords are not shown.")
     of_groups = entries.mapping(options.group_additional_attribute_mapping)
+    read = [(name, getattr(options, name)) for name in Ldap.__struct_fields__ if name.endswith("_attribute")]
+    read += [("user_additional_attribute_mapping", attribute) for attribute, _name in mapped]
+    read += [("group_additional_attribute_mapping", attribute) for attribute, _name in of_groups]
+    secret = _SECRET | {options.user_pass_attribute.lower()}
+    for option, attribute in read:
+        if option != "user_pass_attribute" and (attribute or "").partition(";")[0].lower() in secret:
+            raise Invalid(f"ldap.{option}: passwords are not shown.")
     for option, given, known in (
         ("user_attribute_ignore", options.user_attribute_ignore, _IGNORABLE | {name for _, name in mapped}),
         ("group_attribute_ignore", options.group_attribute_ignore, {"description"} | {name for _, name in of_groups}),

@@ -38,16 +38,16 @@ class Circuit:
         self._lock = threading.Lock()
         self._reason: str | None = None
         self._again = 0.0
+        self._tried = False  # somebody is finding out
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:
-        """Raises DirectoryUnavailable at once while somebody has just waited in vain."""
+        """Raises DirectoryUnavailable at once while somebody has just waited in vain, or still waits after that."""
         with self._lock:
-            if self._reason is not None:
-                now = clock.monotonic()
-                if now < self._again:
-                    raise DirectoryUnavailable(f"{self._name}, seconds ago: {self._reason}")
-                self._again = now + _PAUSE
+            tries = self._reason is not None
+            if tries and (self._tried or clock.monotonic() < self._again):
+                raise DirectoryUnavailable(f"{self._name}, seconds ago: {self._reason}")
+            self._tried |= tries
         try:
             yield
         except Broken as error:
@@ -61,7 +61,12 @@ class Circuit:
         except BaseException:
             self._answered()  # whatever it said
             raise
-        self._answered()
+        else:
+            self._answered()
+        finally:
+            if tries:
+                with self._lock:
+                    self._tried = False
 
     def _answered(self) -> None:
         with self._lock:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -18,10 +19,11 @@ from pileus.identity.errors import DirectoryUnavailable, ReadOnly, invalid
 from pileus.identity.store import directories as store
 from pileus.identity.store.directories import Option, Options
 from pileus.identity.store.people import IN_DATABASE
-from pileus.identity.wire import Ldap
+from pileus.identity.wire import Ldap, Person, Team, Wanted
 from pileus.kernel.errors import Invalid
 from pileus.kernel.room import load
 from pileus.kernel.service import Service
+from pileus.kernel.slots import Slots
 from pileus.kernel.waiting import forbid_in_transaction
 
 from . import sealing
@@ -48,12 +50,46 @@ class Place:
     domain_id: str
     options: Options
     opened: Any
+    slots: Slots | None
+    """Who shares the threads that may wait for it; None for a thread of one's own."""
 
     @property
     def directory(self) -> Any:
         """The directory (`drivers.base.Directory`). It may wait for the network, so never in a transaction."""
         forbid_in_transaction("a question to a directory")
-        return self.opened
+        return self.opened if self.slots is None else _InTurn(self.opened, self.slots)
+
+
+class _InTurn:
+    """A directory whose callers leave threads for those who need none. Raises DirectoryUnavailable where too many wait for one."""
+
+    def __init__(self, opened: Any, slots: Slots) -> None:
+        self._opened, self._slots = opened, slots
+
+    def people(self, wanted: Wanted) -> Iterator[Person]:
+        with self._turn():
+            yield from self._opened.people(wanted)
+
+    def teams(self, wanted: Wanted) -> Iterator[Team]:
+        with self._turn():
+            yield from self._opened.teams(wanted)
+
+    def teams_of(self, people: Sequence[Person]) -> dict[str, list[Team]]:
+        with self._turn():
+            found: dict[str, list[Team]] = self._opened.teams_of(people)
+        return found
+
+    def members_of(self, team: Team) -> list[Person]:
+        with self._turn():
+            found: list[Person] = self._opened.members_of(team)
+        return found
+
+    def proves(self, person: Person | None, password: str) -> bool:
+        with self._turn():
+            return bool(self._opened.proves(person, password))
+
+    def _turn(self) -> AbstractContextManager[None]:
+        return self._slots.turn(DirectoryUnavailable("as many as may wait for directories do so already"))
 
 
 def of_domain(service: Service, domain_id: str) -> Place | None:
@@ -77,11 +113,22 @@ def of_domain(service: Service, domain_id: str) -> Place | None:
     with state.lock:
         known = state.directories.get(domain_id)
         if known is None or known.options != options:
-            state.directories[domain_id] = Place(domain_id, options, load(f"{DRIVER}:open_directory")(plain))
+            opened = load(f"{DRIVER}:open_directory")(plain)
+            state.directories[domain_id] = Place(domain_id, options, opened, state.directory_requests)
             if known is not None:
                 known.opened.close()
         found: Place = state.directories[domain_id]
     return found
+
+
+def of_login(service: Service, place: Place) -> Place:
+    """The same, asked in the threads of logins."""
+    return dataclasses.replace(place, slots=state_module.of(service).directory_logins)
+
+
+def of_loop(place: Place) -> Place:
+    """The same, asked in a thread that serves no request."""
+    return dataclasses.replace(place, slots=None)
 
 
 def close(service: Service, domain_id: str) -> None:

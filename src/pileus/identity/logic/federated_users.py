@@ -249,7 +249,8 @@ def _user(
     own_id = derived_id(domain_id, provider_id, person.unique_id)
     known = store.owner(conn, provider_id, protocol_id, person.unique_id)
     if known is not None:
-        people.user(conn, known.user_id, "update")  # logins of one user come one after another
+        owner = people.user(conn, known.user_id, "update")  # logins of one user come one after another
+        _check_owner(source, person, owner, domain_id)
         if known.display_name == person.name:
             return known.user_id, False
         store.rename(conn, provider_id, protocol_id, person.unique_id, person.name)
@@ -273,6 +274,18 @@ def _user(
         )
     store.add(conn, own_id, provider_id, protocol_id, person.unique_id, person.name)
     return own_id, False
+
+
+def _check_owner(source: Source, person: _Person, owner: Record | None, domain_id: str) -> None:
+    """Whoever manages the provider's domain may give identities of it to users there, but not those whom the mapping puts elsewhere.
+
+    Raises AuthenticationFailed.
+    """
+    own = source.provider.domain_id
+    if owner is None or owner.domain_id != own or domain_id == own:
+        return
+    if owner.id != derived_id(own, source.provider.id, person.unique_id):
+        raise AuthenticationFailed(f"the mapping puts the user into domain {domain_id}, and user {owner.id} is in {own}")
 
 
 def _free_name(conn: sa.Connection, domain_id: str, name: str, provider_id: str, user_id: str) -> str:

@@ -93,6 +93,7 @@ def update_provider(service: Service, provider_id: str, body: Mapping[str, Any])
         _take_remote_ids(conn, provider_id, body)
         if body.get("enabled") is False:
             store.end_memberships(conn, provider_id=provider_id)
+            store.end_tokens(conn, provider_id)
         found = _found(conn, provider_id)
         revision.advance(conn)
         return found
@@ -119,8 +120,9 @@ def _take_remote_ids(conn: sa.Connection, provider_id: str, body: Mapping[str, A
 def delete_provider(service: Service, provider_id: str) -> None:
     """Delete it with its protocols. Its users and their domain stay: they may own things. Raises NotFound."""
     with service.db.write() as conn:
-        if listing.remove(conn, identity_providers, provider_id) == 0:
-            raise not_found("Identity Provider", provider_id)
+        required_provider(conn, provider_id, "update")
+        store.end_tokens(conn, provider_id)
+        listing.remove(conn, identity_providers, provider_id)
         revision.advance(conn)
 
 
@@ -182,8 +184,9 @@ def update_protocol(service: Service, provider_id: str, protocol_id: str, body: 
 def delete_protocol(service: Service, provider_id: str, protocol_id: str) -> None:
     """Raises NotFound."""
     with service.db.write() as conn:
-        if not store.remove_protocol(conn, provider_id, protocol_id):
-            raise _no_protocol(provider_id, protocol_id)
+        required_protocol(conn, provider_id, protocol_id, "update")
+        store.end_tokens(conn, provider_id, protocol_id)
+        store.remove_protocol(conn, provider_id, protocol_id)
         store.end_memberships(conn, provider_id=provider_id)
         revision.advance(conn)
 

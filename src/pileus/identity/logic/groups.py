@@ -75,7 +75,7 @@ def delete(service: Service, group_id: str) -> None:
     """Delete a group with its assignments: its members lose those roles at once. Raises NotFound, ReadOnly."""
     with service.db.write() as conn:
         present = people.group(conn, group_id, "update")
-        if present is not None and not directory_store.is_gone(conn, group_id):
+        if present is not None and directory_store.is_there(conn, group_id):
             forbid_writes(conn, present.domain_id, "groups")
         if not people.delete_group(conn, group_id):
             raise not_found("group", group_id)

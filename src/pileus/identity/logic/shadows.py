@@ -82,12 +82,17 @@ def public_id(domain_id: str, kind: str, local_id: str) -> str:
 def login(attempt: Attempt, user: Section) -> Who | None:
     """The user who has shown the password of a directory; None where the domain of the user has none.
 
-    The directory is asked twice whether there is such a user or not. Raises AuthenticationFailed, DirectoryUnavailable.
+    The directory is asked twice whether there is such a user or not, and once more for one that was known and is not found:
+    what is learnt of somebody who is disabled or gone there is written down, though the login is refused. Raises AuthenticationFailed, DirectoryUnavailable.
     """
     service, domain = attempt.service, user.get("domain") or {}
     with service.db.read() as conn:
         found = store.place_of_login(
-            conn, user_id=user.get("id"), domain_id=domain.get("id"), domain_name=domain.get("name")
+            conn,
+            user_id=user.get("id"),
+            user_name=user.get("name"),
+            domain_id=domain.get("id"),
+            domain_name=domain.get("name"),
         )
     if found is None:
         return None
@@ -96,8 +101,14 @@ def login(attempt: Attempt, user: Section) -> Who | None:
     place = directories.of_domain(service, found.id)
     if place is None or not user["password"]:
         raise AuthenticationFailed("no password was given")
+    place = directories.of_login(service, place)
     person = _named(place, user, found.local_id)
-    if not place.directory.proves(person, user["password"]) or person is None:
+    proved = place.directory.proves(person, user["password"])
+    if person is None:
+        _look_for(service, place, found)
+    elif not person.enabled:  # some directories take no password of such a one
+        record(service, place, [person])
+    if not proved or person is None:
         raise AuthenticationFailed("unknown user" if person is None else f"wrong password for {person.handle}")
     if not person.enabled:
         raise AuthenticationFailed(f"{person.handle} is disabled in the directory")
@@ -119,6 +130,18 @@ def _named(place: Place, user: Section, local_id: str | None) -> Person | None:
     if len(people) > 1:
         _log.warning("%d entries of domain %s have one name: %s", len(people), place.domain_id, people[0].handle)
     return people[0] if len(people) == 1 and len(people[0].local_id) <= _LONGEST_ID else None
+
+
+def _look_for(service: Service, place: Place, known: Record) -> None:
+    """Ask the directory about the entry that had this name or id, which may be gone or be called otherwise now."""
+    if known.local_id is None or not known.user_enabled:
+        return
+    with _known_is_enough(known.user_id):
+        people = [one for one in place.directory.people(Wanted(ids=(known.local_id,))) if one.local_id == known.local_id]
+        if people:
+            record(service, place, people)
+        else:
+            _mark_gone(service, place, [known.user_id])
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -260,7 +283,8 @@ def record(
         for local_id, found in (teams_of or {}).items()
     }
     with service.db.read() as conn:
-        same = not store.differing(conn, USER, users) and not store.differing(conn, GROUP, groups)
+        wanted_users, wanted_groups = _yielding(conn, place, USER, users), _yielding(conn, place, GROUP, groups)
+        same = not store.differing(conn, USER, wanted_users) and not store.differing(conn, GROUP, wanted_groups)
         if same and not any(store.differing_groups(conn, wanted)):
             return
     for last in (False, True):
@@ -280,8 +304,8 @@ def _write(
     with service.db.write() as conn:
         if not _still(conn, place):
             return
-        changed = store.save(conn, place.domain_id, USER, users)
-        store.save(conn, place.domain_id, GROUP, groups)
+        changed = store.save(conn, place.domain_id, USER, _yielding(conn, place, USER, users))
+        store.save(conn, place.domain_id, GROUP, _yielding(conn, place, GROUP, groups))
         added, removed = store.differing_groups(conn, wanted)
         store.change_members(conn, added, removed)
         if changed or added or removed:
@@ -335,6 +359,15 @@ def _shadows(place: Place, kind: str, entries: Sequence[Any]) -> list[Shadow]:
     return found
 
 
+def _yielding(conn: sa.Connection, place: Place, kind: str, shadows: Sequence[Shadow]) -> list[Shadow]:
+    """The same, where a name that somebody of the domain has who is not of the directory gives way to the id."""
+    taken = store.names_of_others(conn, place.domain_id, kind, [one.values["name"] for one in shadows])
+    return [
+        dataclasses.replace(one, values={**one.values, "name": one.public_id}) if one.values["name"] in taken else one
+        for one in shadows
+    ]
+
+
 def _columns(row: Row) -> dict[str, Any]:
     """What of a row the directory decides."""
     return {name: value for name, value in row._asdict().items() if name not in _OWN}
@@ -374,7 +407,7 @@ def compare(service: Service) -> None:
             now = clock.monotonic()
             if place is None or (last and last[0] == place.options and now - last[1] < service.options.directory_interval * 60):
                 continue
-            _compare(service, place)
+            _compare(service, directories.of_loop(place))
         except _NO_ANSWER as error:
             _log.warning("nothing is changed in domain %s: %s", domain_id, error.inside or error.message)
         else:

@@ -24,11 +24,15 @@ from pileus.kernel.installation import Vault
 from pileus.kernel.jws import P256
 from pileus.kernel.service import Service
 from pileus.kernel.shared_keys import SharedKeys
+from pileus.kernel.slots import Slots, login_threads
 from pileus.kernel.throttle import Throttle
 from pileus.kernel.tokens import KeyRepository
 from pileus.kernel.xml_signatures import Signer
 
 from .passwords import Hasher
+
+_PATIENCE = 1.0
+"""Seconds after which a question to a directory is a slow one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class State:
     shared_signing: SharedKeys | None
     hasher: Hasher
     failures: Throttle  # failed logins by address and user
+    directory_logins: Slots  # questions to all directories together: at most half of the threads wait for answers
+    directory_requests: Slots
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     roles: tuple[int, RoleMap] | None = None
     catalog: tuple[int, list[dict[str, Any]], dict[str, frozenset[str]]] | None = None
@@ -103,6 +109,8 @@ def of(service: Service) -> State:
                     shared_signing=SharedKeys(vault, "token-signing-keys", P256) if vault else None,
                     hasher=Hasher(options.password_hash_time, options.password_hash_memory, options.concurrent_hashes),
                     failures=Throttle(options.failed_logins, options.failed_logins_window),
+                    directory_logins=Slots(login_threads() // 2, _PATIENCE),
+                    directory_requests=Slots(max(1, service.config.api.threads // 2), _PATIENCE),
                 )
                 _states[service.db] = state
     return state

@@ -44,8 +44,13 @@ def list_users(service: Service, wanted: Listing, identity: Mapping[str, str] | 
         return people.list_users(conn, wanted, compliance.inactive_until(service), *conditions)
 
 
-def create(service: Service, body: Mapping[str, Any], user_id: str | None = None) -> Record:
-    """Create a user in an existing domain. Raises AlreadyExists, NotFound for the domain, Invalid."""
+def create(
+    service: Service, body: Mapping[str, Any], user_id: str | None = None, *, any_provider: bool = False
+) -> Record:
+    """Create a user in an existing domain; `any_provider` as in `federated_identities.replace`.
+
+    Raises AlreadyExists, NotFound for the domain, Invalid, Forbidden.
+    """
     multi_factor.check(body)
     password_hash = compliance.hashed(service, body.get("password"))
     now = clock.utcnow()
@@ -69,17 +74,17 @@ def create(service: Service, body: Mapping[str, Any], user_id: str | None = None
                 **compliance.of_new_user(service, password_hash, options, now),
             )
         )
-        federated_identities.replace(conn, user_id, name, body.get("federated") or ())
         created = people.user(conn, user_id)
-    if created is None:
-        raise not_found("user", user_id)
+        if created is None:
+            raise not_found("user", user_id)
+        federated_identities.replace(conn, created, name, body.get("federated") or (), any_provider=any_provider)
     return created
 
 
-def update(service: Service, user_id: str, body: Mapping[str, Any]) -> Record:
+def update(service: Service, user_id: str, body: Mapping[str, Any], *, any_provider: bool = False) -> Record:
     """Change a user; a new password or `enabled: false` ends all of the user's tokens.
 
-    Raises NotFound, AlreadyExists, Invalid.
+    `any_provider` as in `federated_identities.replace`. Raises NotFound, AlreadyExists, Invalid, Forbidden.
     """
     check_same_id("user", user_id, body)
     values: dict[str, Any] = {name: body[name] for name in ("enabled", "default_project_id") if name in body}
@@ -91,7 +96,10 @@ def update(service: Service, user_id: str, body: Mapping[str, Any]) -> Record:
         present = people.user(conn, user_id, "update")
         if present is None:
             raise not_found("user", user_id)
-        forbid_writes(conn, present.domain_id, "users")
+        if directory_store.entry(conn, user_id) is not None:
+            forbid_writes(conn, present.domain_id, "users")
+        if password_hash is not None:  # logging in with it would ask the directory, which does not know those who are not there
+            forbid_writes(conn, present.domain_id, "passwords")
         check_same_domain(present.domain_id, body)
         _check_default_project(conn, body.get("default_project_id"))
         values["extra"] = merged_extra(present.extra, body, KNOWN)
@@ -101,7 +109,8 @@ def update(service: Service, user_id: str, body: Mapping[str, Any]) -> Record:
             values["tokens_valid_after"] = clock.utcnow()
         listing.change(conn, users, user_id, values)
         if "federated" in body:
-            federated_identities.replace(conn, user_id, values.get("name", present.name), body["federated"] or ())
+            name, wanted = values.get("name", present.name), body["federated"] or ()
+            federated_identities.replace(conn, present, name, wanted, any_provider=any_provider)
         changed = people.user(conn, user_id)
         revision.advance(conn)
     if changed is None:
@@ -113,7 +122,7 @@ def delete(service: Service, user_id: str) -> None:
     """Delete a user with assignments, memberships and credentials, or what is left of one of a directory. Raises NotFound, ReadOnly."""
     with service.db.write() as conn:
         present = people.user(conn, user_id, "update")
-        if present is not None and not directory_store.is_gone(conn, user_id):
+        if present is not None and directory_store.is_there(conn, user_id):
             forbid_writes(conn, present.domain_id, "users")
         if not people.delete_user(conn, user_id):
             raise not_found("user", user_id)

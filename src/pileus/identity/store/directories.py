@@ -89,19 +89,26 @@ _IN_DIRECTORY = sa.and_(
 
 
 def place_of_login(
-    conn: sa.Connection, *, user_id: str | None, domain_id: str | None, domain_name: str | None
+    conn: sa.Connection, *, user_id: str | None, user_name: str | None, domain_id: str | None, domain_name: str | None
 ) -> Record | None:
-    """(domain id, whether it is enabled, local id if the user is named by id) where a directory has to be asked."""
-    if user_id is not None:
-        query = (
-            sa.select(projects.c.id, projects.c.enabled, directory_entries.c.local_id)
-            .join(_driver, _IN_DIRECTORY)
-            .join(users, users.c.domain_id == projects.c.id)
-            .outerjoin(directory_entries, directory_entries.c.public_id == users.c.id)
-            .where(users.c.id == user_id)
+    """(domain id, whether it is enabled; id of the user who is known by this id or name, whether enabled, and the local id) where a
+    directory has to be asked.
+    """
+    known = users.c.domain_id == projects.c.id
+    query = (
+        sa.select(
+            projects.c.id,
+            projects.c.enabled,
+            users.c.id.label("user_id"),
+            users.c.enabled.label("user_enabled"),
+            directory_entries.c.local_id,
         )
-        return conn.execute(query).first()
-    query = sa.select(projects.c.id, projects.c.enabled, sa.null().label("local_id")).join(_driver, _IN_DIRECTORY)
+        .join(_driver, _IN_DIRECTORY)
+        .outerjoin(users, known if user_id is not None else sa.and_(known, users.c.name == user_name))
+        .outerjoin(directory_entries, directory_entries.c.public_id == users.c.id)
+    )
+    if user_id is not None:
+        return conn.execute(query.where(users.c.id == user_id)).first()
     query = query.where(projects.c.id == domain_id if domain_id is not None else projects.c.name == domain_name)
     return conn.execute(query.where(projects.c.is_domain == sa.true())).first()
 
@@ -131,10 +138,10 @@ def entries(conn: sa.Connection, domain_id: str, kind: str) -> Sequence[Record]:
     return conn.execute(query.where(table.c.domain_id == domain_id, table.c.kind == kind).order_by(table.c.public_id)).all()
 
 
-def is_gone(conn: sa.Connection, public_id: str) -> bool:
-    """Whether this is what is left of an entry that its directory no longer has."""
+def is_there(conn: sa.Connection, public_id: str) -> bool:
+    """Whether this stands for an entry that its directory has, as far as is known."""
     found = entry(conn, public_id)
-    return found is not None and found.gone_at is not None
+    return found is not None and found.gone_at is None
 
 
 def differing(conn: sa.Connection, kind: str, shadows: Sequence[Shadow], lock: Lock = None) -> dict[str, bool]:
@@ -162,28 +169,48 @@ def differing(conn: sa.Connection, kind: str, shadows: Sequence[Shadow], lock: L
     return found
 
 
+def names_of_others(conn: sa.Connection, domain_id: str, kind: str, names: Sequence[str]) -> set[str]:
+    """Those of these names that users or groups of the domain have who are in no directory: those who log in by federation."""
+    table, found = users if kind == USER else groups, set[str]()
+    foreign = sa.select(directory_entries.c.public_id).where(directory_entries.c.public_id == table.c.id)
+    for start in range(0, len(names), TOGETHER):
+        query = sa.select(table.c.name).where(table.c.domain_id == domain_id, table.c.name.in_(names[start : start + TOGETHER]))
+        found |= set(conn.execute(query.where(~sa.exists(foreign))).scalars())
+    return found
+
+
 def save(conn: sa.Connection, domain_id: str, kind: str, shadows: Sequence[Shadow]) -> bool:
-    """Make rows say what the directory says; whether one that was there before has changed."""
+    """Make rows say what the directory says; whether one that was there before has changed. Raises IntegrityError."""
     table = users if kind == USER else groups
     differences = differing(conn, kind, shadows, "update")
     changed = sorted((shadow for shadow in shadows if shadow.public_id in differences), key=lambda one: one.public_id)
+    renamed = False
     for start in range(0, len(changed), TOGETHER):
         part = changed[start : start + TOGETHER]
-        _free_names(conn, table, domain_id, [shadow.values["name"] for shadow in part])
+        renamed |= _free_names(conn, table, domain_id, [shadow.values["name"] for shadow in part])
         new = [shadow for shadow in part if not differences[shadow.public_id]]
         insert_ignore(conn, table, [_new_row(kind, domain_id, shadow) for shadow in new])
         rows = [{"public_id": one.public_id, "domain_id": domain_id, "kind": kind, "local_id": one.local_id} for one in part]
         insert_ignore(conn, directory_entries, rows)
         _update(conn, table, [shadow for shadow in part if differences[shadow.public_id]])
-    return any(differences.values())
+    return renamed or any(differences.values())
 
 
-def _free_names(conn: sa.Connection, table: sa.Table, domain_id: str, names: Sequence[str]) -> None:
-    """Whoever had a name until now is called by the id, until the directory is asked about that one again."""
-    holders = sa.select(table.c.id).where(table.c.domain_id == domain_id, table.c.name.in_(names)).order_by(table.c.id)
+def _free_names(conn: sa.Connection, table: sa.Table, domain_id: str, names: Sequence[str]) -> bool:
+    """Whoever of the directory had a name until now is called by the id, until the directory is asked about that one again.
+
+    Whether there was anybody.
+    """
+    holders = (
+        sa.select(table.c.id)
+        .join(directory_entries, directory_entries.c.public_id == table.c.id)
+        .where(table.c.domain_id == domain_id, table.c.name.in_(names))
+        .order_by(table.c.id)
+    )
     found = list(conn.execute(holders).scalars())
     if found:
         conn.execute(sa.update(table).where(table.c.id.in_(found)).values(name=table.c.id))
+    return bool(found)
 
 
 def _new_row(kind: str, domain_id: str, shadow: Shadow) -> dict[str, Any]:
@@ -194,11 +221,16 @@ def _new_row(kind: str, domain_id: str, shadow: Shadow) -> dict[str, Any]:
 
 
 def _update(conn: sa.Connection, table: sa.Table, shadows: Sequence[Shadow]) -> None:
-    for shadow in shadows:
-        values = dict(shadow.values)
-        if values.get("enabled") is False:
-            values["tokens_valid_after"] = clock.utcnow()
-        conn.execute(sa.update(table).where(table.c.id == shadow.public_id).values(**values))
+    now = clock.utcnow()
+    for disabled in (False, True):
+        ending = {"tokens_valid_after": now} if disabled else {}
+        rows = [
+            {"shadow": shadow.public_id, **shadow.values, **ending}
+            for shadow in shadows
+            if (shadow.values.get("enabled") is False) is disabled
+        ]
+        if rows:
+            conn.execute(sa.update(table).where(table.c.id == sa.bindparam("shadow")), rows)
     here = directory_entries.c.public_id.in_([shadow.public_id for shadow in shadows])
     if shadows:
         conn.execute(sa.update(directory_entries).where(here, directory_entries.c.gone_at.is_not(None)).values(gone_at=None))
@@ -247,11 +279,15 @@ def _pairs(conn: sa.Connection, column: sa.ColumnElement[str], identifiers: Sequ
 
 def change_members(conn: sa.Connection, added: set[tuple[str, str]], removed: set[tuple[str, str]]) -> None:
     """Add and remove; a pair of which one side has no row is passed over."""
-    for user_id, group_id in sorted(removed):
-        people.remove_member(conn, user_id, group_id)
+    gone = sorted(removed)
+    for start in range(0, len(gone), TOGETHER):
+        part = gone[start : start + TOGETHER]
+        of_users = memberships.c.user_id.in_({pair[0] for pair in part})  # what an index finds, of which these pairs
+        pairs = sa.tuple_(memberships.c.user_id, memberships.c.group_id).in_(part)
+        conn.execute(sa.delete(memberships).where(of_users, pairs))
     there = _existing(conn, users, {pair[0] for pair in added}), _existing(conn, groups, {pair[1] for pair in added})
-    pairs = sorted(pair for pair in added if pair[0] in there[0] and pair[1] in there[1])
-    rows = [{"user_id": user_id, "group_id": group_id} for user_id, group_id in pairs]
+    new = sorted(pair for pair in added if pair[0] in there[0] and pair[1] in there[1])
+    rows = [{"user_id": user_id, "group_id": group_id} for user_id, group_id in new]
     for start in range(0, len(rows), TOGETHER):
         insert_ignore(conn, memberships, rows[start : start + TOGETHER])
 

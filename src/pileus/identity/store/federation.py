@@ -6,9 +6,19 @@ from collections.abc import Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 
+from pileus.kernel import clock
+
 from . import listing
-from .federation_tables import federated_memberships, federation_protocols, identity_providers, mappings, remote_ids
+from .federation_tables import (
+    federated_memberships,
+    federated_users,
+    federation_protocols,
+    identity_providers,
+    mappings,
+    remote_ids,
+)
 from .listing import Lock, Record
+from .tables import users
 
 PROVIDER_COLUMNS = (
     identity_providers.c.id,
@@ -80,12 +90,20 @@ def change_protocol(conn: sa.Connection, provider_id: str, protocol_id: str, val
     conn.execute(sa.update(federation_protocols).where(*_same(provider_id, protocol_id)).values(**values))
 
 
-def remove_protocol(conn: sa.Connection, provider_id: str, protocol_id: str) -> bool:
-    return conn.execute(sa.delete(federation_protocols).where(*_same(provider_id, protocol_id))).rowcount > 0
+def remove_protocol(conn: sa.Connection, provider_id: str, protocol_id: str) -> None:
+    conn.execute(sa.delete(federation_protocols).where(*_same(provider_id, protocol_id)))
 
 
 def mapping(conn: sa.Connection, mapping_id: str, lock: Lock = None) -> Record | None:
     return listing.by_id(conn, MAPPING_COLUMNS, mappings, mapping_id, lock)
+
+
+def end_tokens(conn: sa.Connection, provider_id: str, protocol_id: str | None = None) -> None:
+    """End all tokens of the users whom this identity provider knows: those of trusts, too, which do not say who vouched."""
+    known = sa.select(federated_users.c.user_id).where(federated_users.c.identity_provider_id == provider_id)
+    if protocol_id is not None:
+        known = known.where(federated_users.c.protocol_id == protocol_id)
+    conn.execute(sa.update(users).where(users.c.id.in_(known)).values(tokens_valid_after=clock.utcnow()))
 
 
 def end_memberships(conn: sa.Connection, *, provider_id: str | None = None, mapping_id: str | None = None) -> None:
