@@ -85,15 +85,8 @@ def login(attempt: Attempt, user: Section) -> Who | None:
     The directory is asked twice whether there is such a user or not, and once more for one that was known and is not found:
     what is learnt of somebody who is disabled or gone there is written down, though the login is refused. Raises AuthenticationFailed, DirectoryUnavailable.
     """
-    service, domain = attempt.service, user.get("domain") or {}
-    with service.db.read() as conn:
-        found = store.place_of_login(
-            conn,
-            user_id=user.get("id"),
-            user_name=user.get("name"),
-            domain_id=domain.get("id"),
-            domain_name=domain.get("name"),
-        )
+    service = attempt.service
+    found = home_of(service, user)
     if found is None:
         return None
     if not found.enabled:
@@ -119,6 +112,19 @@ def login(attempt: Attempt, user: Section) -> Who | None:
         default_project_id=person.default_project_id,
         proved_at=attempt.began,
     )
+
+
+def home_of(service: Service, user: Section) -> Record | None:
+    """The domain with a directory in which a user would be; None where the users of that domain are in the database."""
+    domain = user.get("domain") or {}
+    with service.db.read() as conn:
+        return store.place_of_login(
+            conn,
+            user_id=user.get("id"),
+            user_name=user.get("name"),
+            domain_id=domain.get("id"),
+            domain_name=domain.get("name"),
+        )
 
 
 def _named(place: Place, user: Section, local_id: str | None) -> Person | None:

@@ -12,12 +12,14 @@ from pileus.kernel import clock
 def check(attempt: Attempt, section: Section) -> Who:
     user = section["user"]
     row = find_user(attempt.service, user)
-    if row is None or row.in_directory:  # somebody may have come there whom identity has not met
-        found = shadows.login(attempt, user)
-        if found is not None:
-            return found
+    elsewhere = row is None or row.in_directory  # somebody may have come there whom identity has not met
+    found = shadows.login(attempt, user) if elsewhere else None
+    if found is not None:
+        return found
     hasher = state_module.of(attempt.service).hasher
     verified = hasher.verify(user["password"], row.password_hash if row is not None else None)
+    if not (verified or elsewhere):
+        shadows.home_of(attempt.service, user)  # as for the unknown: nobody learns from the time who is there
     row = lockout.judge(attempt.service, row, right=verified, what="password")
     if not (row.enabled and row.domain_enabled):
         raise AuthenticationFailed(f"user {row.id} or its domain is disabled")
