@@ -45,8 +45,11 @@ def footprint(pids: Path) -> dict[str, Any]:
     return {line["name"]: line for line in map(json.loads, (line for line in done.stdout.splitlines() if line.startswith("{")))}
 
 
-def best(rounds: list[list[dict[str, Any]]], name: str) -> dict[str, Any]:
+def best(rounds: list[list[dict[str, Any]]], name: str) -> dict[str, Any] | None:
+    """None for what was not measured: seeding is, by the one round that seeds."""
     found = [figure for figures in rounds for figure in figures if figure["name"] == name]
+    if not found:
+        return None
     return (max if found[0]["unit"].startswith("req") else min)(found, key=lambda figure: figure["value"])
 
 
@@ -73,6 +76,8 @@ def main(arguments: list[str]) -> None:
     print("| figure | unit | upstream | CPU ms | Pileus | CPU ms | ratio |\n|---|---|---:|---:|---:|---:|---:|")
     for name in dict.fromkeys(figure["name"] for figure in rounds["pileus"][0]):
         up, our = best(rounds["upstream"], name), best(rounds["pileus"], name)
+        if up is None or our is None:
+            continue
         ratio = our["value"] / up["value"] if our["unit"].startswith("req") else up["value"] / our["value"]
         print(f"| {name} | {our['unit']} | {up['value']} | {cpu(up)} | {our['value']} | {cpu(our)} | {ratio:.1f} |")
     print(json.dumps(memory, indent=1))
